@@ -1,0 +1,39 @@
+# What a person types. On a fresh clone every target makes the environment it needs; nothing is downloaded but packages.
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+# torch from PyPI brings CUDA along. For a smaller download on a machine without a GPU:
+#   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+.PHONY: install serve test format
+
+serve: $(VENV)/.serving
+	$(BIN)/smner-serve --port $(PORT)
+
+install: $(VENV)/.everything
+
+test: $(VENV)/.everything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+format: $(VENV)/.everything
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(if $(TORCH_INDEX),$(BIN)/pip install --constraint constraints.txt torch torchvision --index-url $(TORCH_INDEX))
+
+$(VENV)/.serving: pyproject.toml constraints.txt | $(BIN)/python
+	@test -f $(VENV)/.everything && $(MAKE) install || $(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.everything: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@

@@ -1,0 +1,25 @@
+"""SMNER: named entities in social-media posts, from the text and the photo together.
+
+The network and all that turns a post into tensors and logits into entities. It knows no HTTP, and no files but
+checkpoints.
+"""
+
+from model.configuration import SMNERConfig
+from model.entities import Attention, Entity
+from model.errors import InvalidCheckpoint, InvalidPost
+from model.processor import SMNERProcessor
+from model.recognizer import Post, Recognizer
+from model.smner import SMNER, SMNEROutput
+
+__all__ = [
+    "SMNER",
+    "Attention",
+    "Entity",
+    "InvalidCheckpoint",
+    "InvalidPost",
+    "Post",
+    "Recognizer",
+    "SMNERConfig",
+    "SMNEROutput",
+    "SMNERProcessor",
+]

@@ -1,0 +1,57 @@
+"""The cross-modal attention CMA (section 3.4, eq. 9-12): every span looks at the image's regions.
+
+Notation: B posts, S spans, K keys (z_v and the regions), h heads, d width.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attended(NamedTuple):
+    """``spans`` s_tv (B, S, d); ``weights`` α (B, h, S, K) when asked for, else None."""
+
+    spans: Tensor
+    weights: Tensor | None
+
+
+class CrossModalAttention(nn.Module):
+    """Multi-head attention from spans to image, then a feed-forward layer, each with residual and layer norm."""
+
+    def __init__(self, width: int, *, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+        self.feed_forward_norm = nn.LayerNorm(width)
+
+    def forward(self, spans: Tensor, image: Tensor, image_mask: Tensor, *, output_weights: bool = False) -> Attended:
+        """Let every span attend to the image.
+
+        Args:
+            spans: s_t, (B, S, d) float.
+            image: m_v = [z_v ; h_v^o], (B, K, d) float.
+            image_mask: (B, K) bool, True where a key is real; at least one in each row.
+            output_weights: whether to return α.
+        """
+        query, key, value = (self._split(x) for x in (self.query(spans), self.key(image), self.value(image)))
+        mask = image_mask[:, None, None]  # (B, 1, 1, K)
+        weights = None
+        if output_weights:
+            scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5  # (B, h, S, K)
+            weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)  # eq. 9
+            context = weights @ value  # eq. 10, (B, h, S, d/h)
+        else:
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        attended = self.output(context.transpose(1, 2).flatten(2))  # eq. 11, (B, S, d)
+        hidden = self.attention_norm(spans + attended)  # eq. 12
+        return Attended(self.feed_forward_norm(hidden + self.feed_forward(hidden)), weights)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, L, d) → (B, h, L, d/h)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

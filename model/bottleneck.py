@@ -1,0 +1,94 @@
+"""The cross-modal information bottleneck CMIB (section 3.3): the whole image is aligned with the whole text.
+
+Notation: B posts, d width of the text encoder.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal distribution for each post, eq. 4: ``mean`` and ``deviation`` σ > 0, both (B, d)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def sample(self) -> Tensor:
+        """Draw by reparameterisation, eq. 5, with its own ε ~ N(0, I); (B, d)."""
+        return self.mean + self.deviation * torch.randn_like(self.deviation)
+
+
+class Posterior(nn.Module):
+    """p(z | x) of one modality, eq. 4: three linear layers, ReLU after the first two, μ and σ from the third."""
+
+    def __init__(self, width: int, *, initial_deviation: float) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.head = nn.Linear(width, 2 * width)
+        self.offset = math.log(math.expm1(initial_deviation))  # softplus(offset) = initial_deviation
+
+    def forward(self, hidden: Tensor) -> Gaussian:
+        """(B, d) float → μ and σ, (B, d) each."""
+        mean, spread = self.head(self.trunk(hidden)).chunk(2, -1)
+        return Gaussian(mean, F.softplus(spread + self.offset) + 1e-7)
+
+
+class Critic(nn.Module):
+    """The discriminator f_d of eq. 7, an MLP on [t ; v]: 2d → d → d → 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
+        )
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        """Score every text with every image: (B, d), (B, d) → (B, B), texts in rows."""
+        posts = len(text)
+        pairs = torch.cat(
+            [text[:, None].expand(-1, posts, -1), image[None].expand(posts, -1, -1)], -1
+        )  # (B, B, 2d)
+        scores: Tensor = self.layers(pairs)[..., 0]
+        return scores
+
+
+class BottleneckLoss(NamedTuple):
+    """The two terms of eq. 2, scalars in nats: what is minimised is ``info_nce + β · kl``."""
+
+    info_nce: Tensor
+    kl: Tensor
+
+
+class CrossModalBottleneck(nn.Module):
+    """Posteriors of both modalities and the loss that pulls the image's towards the text's."""
+
+    def __init__(self, width: int, *, initial_deviation: float) -> None:
+        super().__init__()
+        self.text_posterior = Posterior(width, initial_deviation=initial_deviation)
+        self.image_posterior = Posterior(width, initial_deviation=initial_deviation)
+        self.critic = Critic(width)
+
+    def loss(self, text: Gaussian, image: Gaussian, text_sample: Tensor, image_sample: Tensor) -> BottleneckLoss:
+        """Both terms over posts with a photo; with a single post there is nothing to contrast and InfoNCE is 0."""
+        scores = self.critic(text_sample, image_sample) if len(text_sample) > 1 else text_sample.new_zeros(1, 1)
+        return BottleneckLoss(info_nce(scores), kl_divergence(image, text).mean())
+
+
+def info_nce(scores: Tensor) -> Tensor:
+    """Eq. 7 as reading.md has it: −mean_i [f(t_i, v_i) − logsumexp_j f(t_i, v_j)], at chance ln B.
+
+    Args:
+        scores: (B, B) float, texts in rows, the true pairs on the diagonal.
+    """
+    return -(scores.diagonal() - scores.logsumexp(1)).mean()
+
+
+def kl_divergence(image: Gaussian, text: Gaussian) -> Tensor:
+    """KL(p(z_v | x_v) ‖ p(z_t | x_t)) of eq. 3 in closed form, summed over dimensions: (B,) in nats."""
+    ratio = (image.deviation / text.deviation).square()
+    distance = ((image.mean - text.mean) / text.deviation).square()
+    return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)

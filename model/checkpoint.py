@@ -1,0 +1,119 @@
+"""Checkpoint folders: written whole, read only when every file is what its checksum says.
+
+A checkpoint is ``config.json``, ``model.safetensors``, the tokenizer's files, the photo settings, a model card and
+``SHA256SUMS`` in the format of sha256sum(1). No pickle is read, and nothing outside the folder.
+"""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from model.configuration import SMNERConfig
+from model.errors import InvalidCheckpoint
+from model.processor import PHOTO_SETTINGS_FILE, SMNERProcessor
+from model.smner import SMNER
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+MODEL_CARD_FILE = "README.md"
+CHECKSUM_FILE = "SHA256SUMS"
+REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
+
+
+def embedded_checkpoint() -> Path:
+    """The folder of ``smner-compact``, which comes with the package."""
+    return Path(str(files("model") / "smner-compact"))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str) -> None:
+    """Write a complete checkpoint into ``folder``; the checksums last, so that half a checkpoint is never taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CHECKSUM_FILE).unlink(missing_ok=True)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / MODEL_CARD_FILE).write_text(model_card, "utf-8")
+    write_checksums(folder)
+
+
+def write_checksums(folder: Path) -> None:
+    """List every file of ``folder`` in ``SHA256SUMS``."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != CHECKSUM_FILE)
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
+    (folder / CHECKSUM_FILE).write_text("".join(lines), "utf-8")
+
+
+def verify_checkpoint(folder: Path) -> str:
+    """Check every file against ``SHA256SUMS``.
+
+    Returns:
+        The checkpoint's revision: the SHA-256 of ``SHA256SUMS``, which changes with any of its files.
+
+    Raises:
+        InvalidCheckpoint: naming the file that is missing or changed.
+    """
+    if not folder.is_dir():
+        raise InvalidCheckpoint(f"{folder}: no such folder")
+    if not (folder / CHECKSUM_FILE).is_file():
+        raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is not complete")
+    lines = (folder / CHECKSUM_FILE).read_text("utf-8").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in REQUIRED_FILES:
+        if name not in sums:
+            raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {name}")
+    for name, digest in sums.items():
+        path = folder / name
+        if not path.is_file():
+            raise InvalidCheckpoint(f"{path}: missing, {CHECKSUM_FILE} lists it")
+        if file_sha256(path) != digest:
+            raise InvalidCheckpoint(f"{path}: changed, its SHA-256 is not the one in {CHECKSUM_FILE}")
+    return file_sha256(folder / CHECKSUM_FILE)
+
+
+def load_model(folder: Path) -> SMNER:
+    """Load a verified checkpoint's network in single precision, in evaluation mode, on the CPU.
+
+    Raises:
+        InvalidCheckpoint: the weights or labels do not fit the configuration.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        config = SMNERConfig.from_pretrained(folder, local_files_only=True)
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise InvalidCheckpoint(f"{path}: {error}") from error
+    _check_labels(folder, config)
+    model, report = SMNER.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[problem]:
+            names = ", ".join(sorted(map(str, report[problem]))[:3])
+            raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: {problem.replace('_', ' ')}: {names}")
+    return model.eval()
+
+
+def _check_labels(folder: Path, config: SMNERConfig) -> None:
+    with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
+        name = "classifier.layers.4.bias"
+        if name not in weights.keys():
+            raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: not the weights of SMNER, {name} is missing")
+        classes = weights.get_slice(name).get_shape()[0]
+    if classes != config.num_labels:
+        labels = ", ".join(config.id2label.values())
+        raise InvalidCheckpoint(
+            f"{folder / CONFIG_FILE}: {config.num_labels} labels ({labels}), but the weights have {classes} classes"
+        )

@@ -1,0 +1,18 @@
+"""The entity classifier (section 3.5, eq. 14)."""
+
+from torch import Tensor, nn
+
+
+class SpanClassifier(nn.Module):
+    """An MLP from the multimodal span representation s_u to class logits: 2d → 2d → 1 + types."""
+
+    def __init__(self, width: int, *, labels: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, labels)
+        )
+
+    def forward(self, spans: Tensor) -> Tensor:
+        """s_u (B, S, 2d) float → logits (B, S, 1 + types)."""
+        logits: Tensor = self.layers(spans)
+        return logits

@@ -1,0 +1,26 @@
+"""The answer: typed spans of the text."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Where an entity's span looked in the photo, mean over the heads; all weights together sum to 1.
+
+    ``overall`` is the weight of the whole image (z_v), ``regions`` the weights of its grid, row by row from the top left.
+    """
+
+    overall: float
+    regions: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A named entity: ``text[start:end] == word`` in Unicode code points, ``score`` its probability in (0, 1]."""
+
+    entity_group: str
+    word: str
+    start: int
+    end: int
+    score: float
+    attention: Attention | None = None

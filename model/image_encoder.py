@@ -1,0 +1,77 @@
+"""Photos to a global vector and a grid of regions (section 3.2).
+
+Notation: N photos, C channels of the last feature map, m = h · w regions (7 · 7 for a 224 × 224 photo).
+"""
+
+from collections.abc import Callable
+
+import timm
+import torch
+import torchvision.models
+from torch import Tensor, nn
+
+
+class ImageEncoder(nn.Module):
+    """A convolutional trunk up to its last feature map, before pooling.
+
+    Args:
+        name: ``torchvision:NAME`` (a ResNet) or ``timm:NAME`` (any backbone with a feature map).
+        build: makes the trunk and tells C; random weights when not given, so that nothing is looked for anywhere.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.trunk, self.feature_size = build_trunk(name)
+        for module in self.trunk.modules():
+            module._is_hf_initialized = True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode photos.
+
+        Args:
+            pixel_values: (N, 3, H, W) float, normalised with the encoder's mean and deviation.
+
+        Returns:
+            V: (N, 1 + m, C) float; row 0 is the mean of the map, rows 1..m are the map in row-major order.
+        """
+        feature_map: Tensor = self.trunk(pixel_values)  # (N, C, h, w)
+        regions = feature_map.flatten(2).transpose(1, 2)  # (N, m, C)
+        return torch.cat([regions.mean(1, keepdim=True), regions], 1)
+
+
+def build_trunk(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:
+    """The trunk called ``name`` and its C; with ``pretrained`` its published weights are fetched by its library."""
+    library, _, architecture = name.partition(":")
+    builders: dict[str, Callable[[str, bool], tuple[nn.Module, int]]] = {"torchvision": _torchvision, "timm": _timm}
+    if library not in builders:
+        raise ValueError(f"image encoder {name!r} is not of the form torchvision:NAME or timm:NAME")
+    return builders[library](architecture, pretrained)
+
+
+def _torchvision(architecture: str, pretrained: bool) -> tuple[nn.Module, int]:
+    resnet = torchvision.models.get_model(architecture, weights="DEFAULT" if pretrained else None)
+    if not isinstance(resnet, torchvision.models.ResNet):
+        raise ValueError(f"torchvision:{architecture} is not a ResNet; timm:{architecture} may do")
+    layers = dict(resnet.named_children())
+    feature_size = layers.pop("fc").in_features
+    layers.pop("avgpool")
+    return nn.Sequential(*layers.values()), int(feature_size)
+
+
+class _TimmTrunk(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        features: Tensor = self.backbone.forward_features(pixel_values)  # type: ignore[operator]
+        return features
+
+
+def _timm(architecture: str, pretrained: bool) -> tuple[nn.Module, int]:
+    backbone = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+    with torch.no_grad():
+        shape = backbone.eval().forward_features(torch.zeros(1, *backbone.pretrained_cfg["input_size"])).shape
+    if len(shape) != 4 or shape[1] != backbone.num_features:
+        raise ValueError(f"timm:{architecture} ends in {tuple(shape)}, not in a feature map (N, C, h, w)")
+    return _TimmTrunk(backbone), int(backbone.num_features)

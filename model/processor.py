@@ -1,0 +1,160 @@
+"""Posts to tensors: one processor for training, evaluation and serving.
+
+Notation: B posts, T sub-tokens of the longest, n words of the longest, (1 + m, C) image features.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from model.errors import TextTooLong
+from model.morphology import morph
+from model.photos import MAX_PIXELS, Photo, PhotoSettings, read_photo
+from model.words import Word, join_words, split_words
+
+PHOTO_SETTINGS_FILE = "preprocessor_config.json"
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A text ready to be batched: its words, sub-tokens, and each word's first and last sub-token and morph."""
+
+    words: list[Word]
+    input_ids: list[int]
+    word_starts: list[int]
+    word_ends: list[int]
+    morphs: list[int]
+
+
+class SMNERProcessor:
+    """Tokenises texts, decodes photos and pads both into the batch that :class:`model.SMNER` takes.
+
+    Reads only; its methods may be called from several threads at once.
+
+    Args:
+        tokenizer: a fast tokenizer; its truncation and padding are switched off.
+        photos: what the image encoder expects.
+        max_tokens: positions of the text encoder; longer texts are refused, never cut.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, photos: PhotoSettings, *, max_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.photos = photos
+        self.max_tokens = max_tokens
+        # transformers sets truncation and padding anew on each call, which fails with "Already borrowed" when threads
+        # share a tokenizer: the backend is called directly, with both off.
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read the tokenizer's files and the photo settings from a checkpoint folder."""
+        settings = json.loads((Path(folder) / PHOTO_SETTINGS_FILE).read_text("utf-8"))
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        photos = PhotoSettings(
+            size=settings["size"], mean=tuple(settings["mean"]), deviation=tuple(settings["deviation"])
+        )
+        return cls(tokenizer, photos, max_tokens=tokenizer.model_max_length)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what :meth:`from_pretrained` reads."""
+        self.tokenizer.model_max_length = self.max_tokens
+        self.tokenizer.save_pretrained(folder)
+        text = json.dumps(self.photos.to_dict(), indent=2)
+        (Path(folder) / PHOTO_SETTINGS_FILE).write_text(text + "\n", "utf-8")
+
+    def encode_text(self, text: str) -> EncodedText:
+        """Split raw text into words and tokenise them.
+
+        Raises:
+            TextTooLong: the sub-tokens do not fit into the encoder's positions.
+        """
+        return self._encode(split_words(text))
+
+    def encode_words(self, words: Sequence[str]) -> EncodedText:
+        """Tokenise text that is already split; offsets are those in ``" ".join(words)``."""
+        return self._encode(join_words(list(words)))
+
+    def encode_photo(self, photo: Photo, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """Decode a photo to (3, size, size) uint8; see :func:`model.photos.read_photo` for its errors."""
+        return read_photo(photo, size=self.photos.size, max_pixels=max_pixels)
+
+    def _encode(self, words: list[Word]) -> EncodedText:
+        pieces = [word.text for word in words]
+        encoding = self._backend.encode(pieces, is_pretokenized=True)
+        seen = set(encoding.word_ids)
+        if missing := [i for i in range(len(pieces)) if i not in seen]:
+            # control characters and the like vanish in the tokenizer; a word without sub-tokens has no span
+            for i in missing:
+                pieces[i] = self.tokenizer.unk_token
+            encoding = self._backend.encode(pieces, is_pretokenized=True)
+        if len(encoding.ids) > self.max_tokens:
+            raise TextTooLong(tokens=len(encoding.ids), limit=self.max_tokens)
+        starts, ends = [-1] * len(words), [-1] * len(words)
+        for position, word in enumerate(encoding.word_ids):
+            if word is not None:
+                starts[word] = position if starts[word] < 0 else starts[word]
+                ends[word] = position
+        return EncodedText(words, encoding.ids, starts, ends, [morph(word.text) for word in words])
+
+    def normalise(self, photos: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 → float, scaled to [0, 1] and normalised with the encoder's mean and deviation."""
+        mean = torch.tensor(self.photos.mean, device=photos.device).view(3, 1, 1)
+        deviation = torch.tensor(self.photos.deviation, device=photos.device).view(3, 1, 1)
+        return (photos.float() / 255 - mean) / deviation
+
+    def collate(
+        self,
+        texts: Sequence[EncodedText],
+        *,
+        photos: Sequence[Tensor | None] | None = None,
+        image_features: Sequence[Tensor | None] | None = None,
+    ) -> Batch:
+        """Pad texts, and photos or ready features, into one batch.
+
+        Args:
+            texts: B encoded texts with at least one word each.
+            photos: for each post its decoded photo, (3, size, size) uint8, or None.
+            image_features: for each post its features, (1 + m, C), or None; instead of ``photos``.
+
+        Returns:
+            The keyword arguments of :meth:`model.SMNER.forward`; image keys only if some post has an image.
+        """
+        ids = [torch.tensor(text.input_ids) for text in texts]
+        batch = {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
+            "word_starts": _pad([text.word_starts for text in texts]),
+            "word_ends": _pad([text.word_ends for text in texts]),
+            "morphs": _pad([text.morphs for text in texts]),
+        }
+        for key, images in (("pixel_values", photos), ("image_features", image_features)):
+            present = [image for image in images or () if image is not None]
+            if not images or not present:
+                continue
+            stacked = torch.stack(present)
+            if key == "pixel_values":
+                stacked = self.normalise(stacked)
+            batch["image_mask"] = torch.tensor([image is not None for image in images])
+            batch[key] = stacked.new_zeros(len(images), *stacked.shape[1:])
+            batch[key][batch["image_mask"]] = stacked
+        return batch
+
+    def __call__(self, texts: Sequence[str], images: Sequence[Photo | None] | None = None) -> Batch:
+        """Raw texts and photos to a batch, for use with :class:`model.SMNER` directly."""
+        photos: list[Any] = [None if image is None else self.encode_photo(image) for image in images or ()]
+        return self.collate([self.encode_text(text) for text in texts], photos=photos or None)
+
+
+def _pad(rows: Sequence[list[int]]) -> Tensor:
+    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)

@@ -1,0 +1,142 @@
+"""The one door for inference: a loaded checkpoint that turns posts into entities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import embedded_checkpoint, load_model, verify_checkpoint
+from model.decoding import TypedSpan, decode
+from model.entities import Attention, Entity
+from model.photos import MAX_PIXELS, Photo
+from model.processor import EncodedText, SMNERProcessor
+from model.smner import SMNER
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post ready for the network: words, sub-tokens and the decoded photo, (3, size, size) uint8, if it has one."""
+
+    source: str
+    text: EncodedText
+    photo: Tensor | None
+
+
+class Recognizer:
+    """Recognises named entities in posts.
+
+    :meth:`prepare` may be called from any thread, :meth:`run` from one at a time.
+
+    Args:
+        model: the network, moved to ``device`` and put into evaluation mode.
+        processor: the one it was trained with.
+        device: ``auto`` (CUDA if there is any), ``cpu``, ``cuda`` or ``cuda:N``.
+        name, revision: what the checkpoint is called and which one it is.
+        batch_size: posts that :meth:`recognize_batch` runs at once.
+    """
+
+    def __init__(
+        self,
+        model: SMNER,
+        processor: SMNERProcessor,
+        *,
+        device: str = "auto",
+        name: str = "smner",
+        revision: str = "unknown",
+        batch_size: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.device = torch.device(_default_device() if device == "auto" else device)
+        self.model = model.to(self.device).eval()
+        self.processor = processor
+        self.name = name
+        self.revision = revision
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path | None = None, *, device: str = "auto", batch_size: int = 16) -> Self:
+        """Load a checkpoint folder, or the embedded one.
+
+        Raises:
+            InvalidCheckpoint: a file is missing, changed or does not fit; the message names it.
+        """
+        path = embedded_checkpoint() if folder is None else Path(folder)
+        revision = verify_checkpoint(path)
+        model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
+        name = path.resolve().name
+        return cls(model, processor, device=device, name=name, revision=revision, batch_size=batch_size)
+
+    def recognize(self, text: str, image: Photo | None = None) -> list[Entity]:
+        """Entities of one post, by position; a text without words has none.
+
+        Raises:
+            InvalidPost: the text is too long or the photo cannot be read.
+        """
+        return self.run([self.prepare(text, image)])[0]
+
+    def recognize_batch(
+        self, texts: Sequence[str], images: Sequence[Photo | None] | None = None
+    ) -> list[list[Entity]]:
+        """Entities of many posts, in their order; each is the same as if it were asked alone."""
+        if images is not None and len(images) != len(texts):
+            raise ValueError(f"{len(texts)} texts but {len(images)} images")
+        posts = [self.prepare(*post) for post in zip(texts, images or [None] * len(texts), strict=True)]
+        by_length = sorted(range(len(posts)), key=lambda i: len(posts[i].text.input_ids))
+        answers: list[list[Entity]] = [[] for _ in posts]
+        for first in range(0, len(posts), self.batch_size):
+            chosen = by_length[first : first + self.batch_size]
+            for i, entities in zip(chosen, self.run([posts[i] for i in chosen]), strict=True):
+                answers[i] = entities
+        return answers
+
+    def prepare(self, text: str, image: Photo | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
+        """Split and tokenise the text and decode the photo; raises :class:`model.errors.InvalidPost`."""
+        encoded = self.processor.encode_text(text)
+        photo = None if image is None else self.processor.encode_photo(image, max_pixels=max_pixels)
+        return Post(text, encoded, photo)
+
+    @torch.inference_mode()
+    def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
+        """One pass of the network over all of ``posts``.
+
+        Args:
+            posts: prepared posts; the longest sets the size of the batch.
+            explain: whether entities of posts with a photo tell where they looked.
+        """
+        answers: list[list[Entity]] = [[] for _ in posts]
+        worded = [i for i, post in enumerate(posts) if post.text.words]
+        if not worded:
+            return answers
+        batch = self.processor.collate(
+            [posts[i].text for i in worded], photos=[posts[i].photo for i in worded]
+        )
+        output = self.model(
+            **{key: tensor.to(self.device) for key, tensor in batch.items()}, output_attentions=explain
+        )
+        for row, (i, found) in enumerate(zip(worded, decode(output.logits, output.spans), strict=True)):
+            looked = output.attentions if explain and posts[i].photo is not None else None
+            answers[i] = [
+                _entity(posts[i], span, self.model.config.id2label[span.label], looked, row) for span in found
+            ]
+        return answers
+
+
+def _entity(post: Post, span: TypedSpan, label: str, attentions: Tensor | None, row: int) -> Entity:
+    start, end = post.text.words[span.start].start, post.text.words[span.end].end
+    attention = None if attentions is None else _attention(attentions[row, :, span.index])
+    return Entity(label, post.source[start:end], start, end, span.score, attention)
+
+
+def _attention(weights: Tensor) -> Attention:
+    """(heads, 1 + m) → the mean over heads, regions as a square grid."""
+    mean = weights.mean(0)
+    side = round((len(mean) - 1) ** 0.5)
+    return Attention(float(mean[0]), mean[1:].view(side, side).tolist())
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,187 @@
+"""SMNER, assembled (paper, figure 2).
+
+Notation: B posts, T sub-tokens, n words, S spans, m image regions, C image feature size, d text encoder width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from model.attention import CrossModalAttention
+from model.bottleneck import BottleneckLoss, CrossModalBottleneck, Gaussian
+from model.classifier import SpanClassifier
+from model.configuration import SMNERConfig
+from model.image_encoder import ImageEncoder
+from model.span_encoder import SpanEncoder
+from model.spans import Spans, enumerate_spans
+
+
+@dataclass
+class SMNEROutput(ModelOutput):
+    """What the network says about a batch.
+
+    Attributes:
+        logits: (B, S, 1 + types) float, index 0 is "no entity"; rows of padding spans mean nothing.
+        spans: the S spans and which are real.
+        text_posterior: p(z_t | x_t), (B, d); None without CMIB.
+        image_posterior: p(z_v | x_v), (B, d), rows of posts without a photo mean nothing; None without CMIB or photos.
+        bottleneck: the terms of eq. 2 over the posts with a photo, when asked for; None without CMIB or photos.
+        attentions: α of eq. 9, (B, heads, S, 1 + m), when asked for; None without CMA.
+    """
+
+    logits: Tensor | None = None
+    spans: Spans | None = None
+    text_posterior: Gaussian | None = None
+    image_posterior: Gaussian | None = None
+    bottleneck: BottleneckLoss | None = None
+    attentions: Tensor | None = None
+
+
+class SMNER(PreTrainedModel):
+    """Span-based multimodal named entity recognition; built from its configuration alone, with random weights."""
+
+    config_class = SMNERConfig
+    config: SMNERConfig
+    base_model_prefix = "smner"
+    main_input_name = "input_ids"
+    input_modalities = ("text", "image")
+    _supports_sdpa = True
+
+    def __init__(self, config: SMNERConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.text_encoder = AutoModel.from_config(config.text_config)
+        self.image_encoder = ImageEncoder(config.image_encoder) if config.image_encoder else None
+        feature_size = self.image_encoder.feature_size if self.image_encoder else config.image_feature_size
+        self.image_projection = nn.Linear(feature_size, width, bias=False)  # W_v, section 3.2
+        self.no_image = nn.Parameter(torch.zeros(width))  # stands for z_v where there is no photo
+        self.bottleneck = (
+            CrossModalBottleneck(width, initial_deviation=config.initial_deviation) if config.use_cmib else None
+        )
+        self.span_encoder = SpanEncoder(
+            width,
+            max_span_width=config.max_span_width,
+            length_size=config.length_size,
+            morph_size=config.morph_size,
+        )
+        self.cross_modal_attention = (
+            CrossModalAttention(width, heads=config.attention_heads) if config.use_cma else None
+        )
+        self.classifier = SpanClassifier(2 * width, labels=config.num_labels, dropout=config.classifier_dropout)
+        self.post_init()
+
+    def encode_images(self, pixel_values: Tensor) -> Tensor:
+        """Photos (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""
+        if self.image_encoder is None:
+            raise ValueError("this model was trained on ready image features and has no image encoder")
+        features: Tensor = self.image_encoder(pixel_values)
+        return features
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        word_starts: Tensor,
+        word_ends: Tensor,
+        morphs: Tensor,
+        image_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        image_feature_mask: Tensor | None = None,
+        output_attentions: bool = False,
+        output_bottleneck: bool = False,
+    ) -> SMNEROutput:
+        """Classify every span of every post.
+
+        Args:
+            input_ids, attention_mask: (B, T) int64, sub-tokens with [CLS] first; 1 on sub-tokens, 0 on padding.
+            word_starts, word_ends: (B, n) int64 in [0, T), first and last sub-token of each word.
+            morphs: (B, n) int64, :class:`model.morphology.Morph` of each word, 0 behind the last.
+            image_mask: (B,) bool, True where a post has a photo; every post of a batch with photos when not given.
+            pixel_values: (B, 3, H, W) float, normalised photos, or
+            image_features: (B, 1 + m, C) float, ready features; rows of posts without a photo are not looked at.
+            image_feature_mask: (B, 1 + m) bool, True where a region is real; all of them when not given.
+            output_attentions: whether to return the weights of the cross-modal attention.
+            output_bottleneck: whether to compute the terms of eq. 2.
+        """
+        spans = enumerate_spans(morphs != 0, self.config.max_span_width)
+        states: Tensor = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t
+
+        image = self._image_states(image_mask, pixel_values, image_features, image_feature_mask)
+        text_posterior = image_posterior = loss = None
+        image_global = None if image is None else image.states[:, 0]  # h_v^g
+        if self.bottleneck is not None:
+            text_posterior = self.bottleneck.text_posterior(states[:, 0])
+            if image is not None and image_global is not None:
+                image_posterior = self.bottleneck.image_posterior(image_global)
+                image_global = self._draw(image_posterior)  # z_v
+                if output_bottleneck:
+                    real = image.post_mask
+                    loss = self.bottleneck.loss(
+                        _rows(text_posterior, real),
+                        _rows(image_posterior, real),
+                        self._draw(text_posterior)[real],
+                        image_global[real],
+                    )
+
+        global_slot = self.no_image.expand(len(states), -1)
+        keys, key_mask = global_slot[:, None], attention_mask.new_ones(len(states), 1, dtype=torch.bool)
+        if image is not None and image_global is not None:
+            global_slot = torch.where(image.post_mask[:, None], image_global, global_slot)
+            keys = torch.cat([global_slot[:, None], image.states[:, 1:]], 1)  # m_v, (B, 1 + m, d)
+            key_mask = torch.cat([key_mask, image.region_mask], 1)
+
+        attentions = None
+        if self.cross_modal_attention is not None:
+            attended = self.cross_modal_attention(span_states, keys, key_mask, output_weights=output_attentions)
+            image_aware, attentions = attended.spans, attended.weights  # s_tv
+        else:
+            image_aware = global_slot[:, None].expand_as(span_states)
+        logits = self.classifier(torch.cat([span_states, image_aware], -1))  # eq. 13, 14
+        return SMNEROutput(logits, spans, text_posterior, image_posterior, loss, attentions)
+
+    def _image_states(
+        self,
+        image_mask: Tensor | None,
+        pixel_values: Tensor | None,
+        image_features: Tensor | None,
+        image_feature_mask: Tensor | None,
+    ) -> "_ImageStates | None":
+        given = pixel_values if image_features is None else image_features
+        if given is None:
+            return None
+        if image_mask is None:
+            image_mask = torch.ones(len(given), dtype=torch.bool, device=given.device)
+        if not image_mask.any():
+            return None
+        if image_features is None:
+            encoded = self.encode_images(given[image_mask])  # only photos that are there cost anything
+            image_features = encoded.new_zeros(len(given), *encoded.shape[1:])
+            image_features[image_mask] = encoded
+        image_features = image_features.masked_fill(~image_mask[:, None, None], 0)
+        regions = image_mask[:, None].expand(-1, image_features.shape[1] - 1)
+        if image_feature_mask is not None:
+            regions = regions & image_feature_mask[:, 1:]
+        dtype = self.image_projection.weight.dtype
+        return _ImageStates(self.image_projection(image_features.to(dtype)), image_mask, regions)
+
+    def _draw(self, posterior: Gaussian) -> Tensor:
+        """z: a sample in training, the mean in evaluation, so that the same post always gets the same answer."""
+        return posterior.sample() if self.training else posterior.mean
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageStates:
+    """H_v (B, 1 + m, d), which posts have a photo (B,) and which regions are real (B, m)."""
+
+    states: Tensor
+    post_mask: Tensor
+    region_mask: Tensor
+
+
+def _rows(distribution: Gaussian, mask: Tensor) -> Gaussian:
+    return Gaussian(distribution.mean[mask], distribution.deviation[mask])

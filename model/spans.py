@@ -1,0 +1,44 @@
+"""Every span of a text up to a width, for a whole batch at once (section 3.4, eq. 8).
+
+Notation: B posts, n words of the longest, W widest span, S = sum over widths w of (n − w + 1) spans.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Spans(NamedTuple):
+    """The spans of a batch, ordered by width and then by first word.
+
+    ``starts`` and ``ends`` are the first and last word of each span, (S,) int64, shared by all posts;
+    ``mask`` is (B, S) bool, True where the span lies within the post.
+    """
+
+    starts: Tensor
+    ends: Tensor
+    mask: Tensor
+
+
+def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
+    """All spans of at most ``max_width`` words.
+
+    Args:
+        word_mask: (B, n) bool, True on a post's words, False behind them.
+    """
+    words = word_mask.shape[1]
+    widths = range(1, min(max_width, words) + 1)
+    position = torch.arange(words, device=word_mask.device)
+    starts = torch.cat([position[: words - width + 1] for width in widths])
+    ends = torch.cat([position[width - 1 :] for width in widths])
+    return Spans(starts, ends, word_mask[:, ends])
+
+
+def span_index(start: int, end: int, *, words: int, max_width: int) -> int | None:
+    """Where the span from word ``start`` to word ``end`` stands in a batch of ``words`` words; None if too wide."""
+    width = end - start + 1
+    if width > max_width:
+        return None
+    narrower = (width - 1) * words - (width - 1) * (width - 2) // 2  # spans of widths 1 .. width - 1
+    return narrower + start
