@@ -57,10 +57,14 @@ class Critic(nn.Module):
 
 
 class BottleneckLoss(NamedTuple):
-    """The two terms of eq. 2, scalars in nats: what is minimised is ``info_nce + β · kl``."""
+    """The two terms of eq. 2, scalars in nats: what is minimised is ``info_nce + β · kl``.
+
+    ``rank`` tells whether the terms do their work: the mean place, from 1, of a post's own photo among the batch's.
+    """
 
     info_nce: Tensor
     kl: Tensor
+    rank: Tensor
 
 
 class CrossModalBottleneck(nn.Module):
@@ -75,7 +79,7 @@ class CrossModalBottleneck(nn.Module):
     def loss(self, text: Gaussian, image: Gaussian, text_sample: Tensor, image_sample: Tensor) -> BottleneckLoss:
         """Both terms over posts with a photo; with a single post there is nothing to contrast and InfoNCE is 0."""
         scores = self.critic(text_sample, image_sample) if len(text_sample) > 1 else text_sample.new_zeros(1, 1)
-        return BottleneckLoss(info_nce(scores), kl_divergence(image, text).mean())
+        return BottleneckLoss(info_nce(scores), kl_divergence(image, text).mean(), mean_rank(scores))
 
 
 def info_nce(scores: Tensor) -> Tensor:
@@ -85,6 +89,11 @@ def info_nce(scores: Tensor) -> Tensor:
         scores: (B, B) float, texts in rows, the true pairs on the diagonal.
     """
     return -(scores.diagonal() - scores.logsumexp(1)).mean()
+
+
+def mean_rank(scores: Tensor) -> Tensor:
+    """Mean place of the true pair in each row of ``scores`` (B, B), 1 at best, (B + 1) / 2 at chance."""
+    return 1 + (scores > scores.diagonal()[:, None]).sum(1).float().mean()
 
 
 def kl_divergence(image: Gaussian, text: Gaussian) -> Tensor:

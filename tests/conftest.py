@@ -1,0 +1,97 @@
+"""What every test may use: a network small enough to see through, real photos, and the benchmark data where it is."""
+
+import io
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data as free_photos
+from transformers import BertConfig, BertTokenizerFast
+
+from model import SMNER, Recognizer, SMNERConfig, SMNERProcessor
+from model.checkpoint import save_checkpoint
+from model.photos import PhotoSettings
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with the benchmarks and the real posts."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not there")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
+    """A WordPiece tokenizer of printable ASCII: every word becomes its characters."""
+    characters = [c for c in string.printable.lower() if not c.isspace()]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    file = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
+    file.write_text("\n".join(dict.fromkeys(vocabulary)), "utf-8")
+    return BertTokenizerFast(str(file), do_lower_case=True)
+
+
+@pytest.fixture(scope="session")
+def processor(tokenizer: BertTokenizerFast) -> SMNERProcessor:
+    return SMNERProcessor(tokenizer, PhotoSettings(size=64), max_tokens=128)
+
+
+@pytest.fixture
+def config(tokenizer: BertTokenizerFast) -> SMNERConfig:
+    """Two layers of width 24, two heads, and the smallest backbone that timm has: (N, 24, 2, 2) from 64 × 64."""
+    text = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=128,
+    )
+    return SMNERConfig(text_config=text, image_encoder="timm:test_efficientnet", attention_heads=2)
+
+
+@pytest.fixture
+def smner(config: SMNERConfig) -> SMNER:
+    """The whole network, small, with weights large enough that inputs make a difference."""
+    model = SMNER(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)
+    return model
+
+
+@pytest.fixture
+def recognizer(smner: SMNER, processor: SMNERProcessor) -> Recognizer:
+    return Recognizer(smner, processor, device="cpu", name="tiny")
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path, smner: SMNER, processor: SMNERProcessor) -> Path:
+    """The small network as a checkpoint folder."""
+    folder = tmp_path / "tiny"
+    save_checkpoint(folder, smner, processor, model_card="# tiny\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """An astronaut in front of a flag, 512 × 512."""
+    return Image.fromarray(free_photos.astronaut())
+
+
+@pytest.fixture(scope="session")
+def jpeg(photo: Image.Image) -> bytes:
+    """The same photo as a JPEG file."""
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""From files to a checkpoint: datasets, the image-feature cache, the objective, the trainer, evaluation and recipes."""

@@ -1,0 +1,129 @@
+"""Posts as examples, and examples as batches with labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.processor import Batch, EncodedText, SMNERProcessor
+from model.spans import span_index
+from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
+from training.posts import LabelledPost, TypedWords
+
+IGNORED = -100  # spans that do not count in the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An encoded post with its entities, and its photo as features or as uint8 pixels (3, size, size)."""
+
+    text: EncodedText
+    entities: tuple[TypedWords, ...] | None
+    image: ImageFeatures | Tensor | None
+
+
+class PostDataset(Dataset[Example]):
+    """Posts encoded up front; image features are read when an example is asked for.
+
+    Args:
+        features: where photos' features are; None to decode the photos themselves.
+    """
+
+    def __init__(
+        self,
+        posts: Sequence[LabelledPost],
+        processor: SMNERProcessor,
+        *,
+        features: ImageFeatureFile | None = None,
+        decode_photos: bool = False,
+    ) -> None:
+        self.posts = posts
+        self.texts = [processor.encode_words(post.words) for post in posts]
+        self._processor = processor
+        self._features = features
+        self._decode_photos = decode_photos
+
+    def __len__(self) -> int:
+        return len(self.posts)
+
+    def __getitem__(self, index: int) -> Example:
+        post = self.posts[index]
+        return Example(self.texts[index], post.entities, self._image(post))
+
+    def has_image(self, index: int) -> bool:
+        """Whether the post has a photo that can be used."""
+        return self._key(self.posts[index]) is not None
+
+    def length(self, index: int) -> int:
+        """Sub-tokens of the post."""
+        return len(self.texts[index].input_ids)
+
+    def _key(self, post: LabelledPost) -> str | None:
+        """The photo's id, if its features or its file are there."""
+        key = post.id if post.photo is None else photo_id(post.photo)
+        if self._features is not None:
+            return key if key in self._features else None
+        return key if self._decode_photos and post.photo is not None else None
+
+    def _image(self, post: LabelledPost) -> ImageFeatures | Tensor | None:
+        key = self._key(post)
+        if key is None:
+            return None
+        if self._features is not None:
+            return self._features[key]
+        assert post.photo is not None
+        return self._processor.encode_photo(post.photo)
+
+
+class Collator:
+    """Examples to the batch of :meth:`model.SMNER.forward` plus ``labels``, (B, S) int64.
+
+    A span that is not real, and every span of an untagged post, is labelled IGNORED.
+    """
+
+    def __init__(self, processor: SMNERProcessor, label2id: Mapping[str, int], max_span_width: int) -> None:
+        self._processor = processor
+        self._label2id = label2id
+        self._max_span_width = max_span_width
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Pad and label."""
+        batch = self.inputs(examples)
+        batch["labels"] = self._labels(examples)
+        return batch
+
+    def inputs(self, examples: Sequence[Example]) -> Batch:
+        """The batch without labels."""
+        ready = [example.image if isinstance(example.image, ImageFeatures) else None for example in examples]
+        photos = [example.image if isinstance(example.image, Tensor) else None for example in examples]
+        features = [None if image is None else image.features.float() for image in ready]
+        texts = [example.text for example in examples]
+        if any(photo is not None for photo in photos):
+            return self._processor.collate(texts, photos=photos)
+        batch = self._processor.collate(texts, image_features=features)
+        masks = [image.mask for image in ready if image is not None and image.mask is not None]
+        if masks:
+            batch["image_feature_mask"] = torch.ones(len(examples), len(masks[0]), dtype=torch.bool)
+            batch["image_feature_mask"][batch["image_mask"]] = torch.stack(masks)
+        return batch
+
+    def _labels(self, examples: Sequence[Example]) -> Tensor:
+        words = max(len(example.text.words) for example in examples)
+        widths = min(self._max_span_width, words)
+        spans = sum(words - width + 1 for width in range(1, widths + 1))
+        labels = torch.full((len(examples), spans), IGNORED)
+        for row, example in enumerate(examples):
+            if example.entities is None:
+                continue
+            own = len(example.text.words)
+            for width in range(1, min(widths, own) + 1):
+                first = span_index(0, width - 1, words=words, max_width=self._max_span_width)
+                assert first is not None
+                labels[row, first : first + own - width + 1] = 0
+            for entity in example.entities:
+                index = span_index(entity.start, entity.end, words=words, max_width=self._max_span_width)
+                if index is not None:  # a wider entity cannot be learnt; evaluation counts it as a miss
+                    labels[row, index] = self._label2id[entity.type]
+        return labels

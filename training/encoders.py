@@ -1,0 +1,102 @@
+"""Where pretrained encoders come from, and the network built around them."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from model import SMNER, SMNERConfig, SMNERProcessor
+from model.configuration import NO_ENTITY
+from model.image_encoder import build_trunk
+from model.photos import PhotoSettings
+from training.recipe import Recipe
+
+
+def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = None) -> tuple[SMNER, SMNERProcessor]:
+    """The network of a recipe, its encoders pretrained and the rest random, and its processor.
+
+    Args:
+        types: the entity types to recognise.
+        image_feature_size: C of ready features from an encoder that the recipe does not name.
+    """
+    foreign = image_feature_size is not None
+    config = SMNERConfig(
+        text_config=_text_config(recipe.text_encoder),
+        image_encoder=None if foreign else recipe.image_encoder,
+        image_feature_size=image_feature_size,
+        max_span_width=recipe.max_span_width,
+        use_cmib=recipe.use_cmib,
+        use_cma=recipe.use_cma,
+        initial_deviation=recipe.initial_deviation,
+        id2label=dict(enumerate((NO_ENTITY, *types))),
+    )
+    model = SMNER(config)
+    if recipe.pretrained:
+        text_encoder = AutoModel.from_pretrained(_located(recipe.text_encoder), dtype=torch.float32)
+        model.text_encoder.load_state_dict(text_encoder.state_dict())
+        if model.image_encoder is not None and recipe.image_encoder is not None:
+            _load_trunk(model.image_encoder.trunk, recipe.image_encoder, recipe.image_encoder_weights)
+    if model.image_encoder is not None:
+        model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
+    if getattr(model.text_encoder, "pooler", None) is not None:
+        model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
+    tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder))
+    positions = int(config.text_config.max_position_embeddings)
+    photos = photo_settings(recipe.image_encoder)
+    return model, SMNERProcessor(tokenizer, photos, max_tokens=positions)
+
+
+def photo_settings(image_encoder: str | None) -> PhotoSettings:
+    """Size, mean and deviation that an image encoder was trained with; ImageNet's for torchvision."""
+    library, _, architecture = (image_encoder or "").partition(":")
+    if library != "timm":
+        return PhotoSettings()
+    published: Any = timm.get_pretrained_cfg(architecture)
+    if published is None:
+        return PhotoSettings()
+    return PhotoSettings(size=published.input_size[-1], mean=published.mean, deviation=published.std)
+
+
+def _text_config(encoder: str) -> Any:
+    scheme, _, name = encoder.partition(":")
+    if scheme == "config":
+        return AutoConfig.for_model(name)
+    return AutoConfig.from_pretrained(_located(encoder))
+
+
+def _located(source: str) -> str:
+    """``package:NAME`` to the folder inside the installed package; hub ids and folders are left as they are."""
+    scheme, _, name = source.partition(":")
+    return str(files(name) / "model") if scheme == "package" else source
+
+
+def _load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
+    if weights is None:
+        trunk.load_state_dict(build_trunk(encoder, pretrained=True)[0].state_dict())
+        return
+    scheme, _, name = weights.partition(":")
+    found = sorted(Path(str(files(name))).rglob("*.pth")) if scheme == "package" else [Path(weights)]
+    if len(found) != 1:
+        raise ValueError(f"{weights}: expected one .pth file, found {len(found)}")
+    load_by_position(trunk, torch.load(found[0], map_location="cpu", weights_only=True))
+
+
+def load_by_position(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Load tensors that stand in the module's order under other names; a classifier behind them is left out.
+
+    Raises:
+        ValueError: a shape differs, or there are too few.
+    """
+    own = module.state_dict()
+    if len(tensors) < len(own):
+        raise ValueError(f"{len(tensors)} tensors do not fill the {len(own)} of the encoder")
+    loaded = {}
+    for (name, place), (other, tensor) in zip(own.items(), tensors.items(), strict=False):
+        if place.shape != tensor.shape:
+            raise ValueError(f"{other} {tuple(tensor.shape)} does not fit {name} {tuple(place.shape)}")
+        loaded[name] = tensor
+    module.load_state_dict(loaded)

@@ -1,0 +1,103 @@
+"""Entity-level precision, recall and F1, as conlleval counts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from model import SMNER
+from model.decoding import decode
+from training.dataset import Collator, PostDataset
+from training.posts import LabelledPost, TypedWords
+
+Predictions = list[tuple[TypedWords, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Micro-averaged scores as fractions; ``support`` is the number of gold entities."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+    @classmethod
+    def count(cls, correct: int, predicted: int, gold: int) -> "Scores":
+        """From counts; a score without a denominator is 0."""
+        precision = correct / predicted if predicted else 0.0
+        recall = correct / gold if gold else 0.0
+        f1 = 2 * correct / (predicted + gold) if predicted + gold else 0.0
+        return cls(precision, recall, f1, gold)
+
+
+@torch.inference_mode()
+def predict(
+    model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32, progress: bool = False
+) -> Predictions:
+    """The entities that the model finds in each post, in the order of the dataset."""
+    training = model.training
+    model.eval()
+    by_length = sorted(range(len(dataset)), key=dataset.length)
+    loader = DataLoader(dataset, batch_size=batch_size, sampler=by_length, collate_fn=collator.inputs)
+    found: Predictions = [()] * len(dataset)
+    order = iter(by_length)
+    for batch in tqdm(loader, desc="evaluating", unit="batch", disable=not progress, leave=False):
+        output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
+        for spans in decode(output.logits, output.spans):
+            found[next(order)] = tuple(
+                TypedWords(span.start, span.end, model.config.id2label[span.label]) for span in spans
+            )
+    model.train(training)
+    return found
+
+
+def score(posts: Sequence[LabelledPost], predicted: Predictions) -> Scores:
+    """Exact spans with the right type, over all posts."""
+    return _scores(_flat(posts, [post.entities or () for post in posts]), _flat(posts, predicted))
+
+
+def score_by_type(posts: Sequence[LabelledPost], predicted: Predictions, types: Iterable[str]) -> dict[str, Scores]:
+    """Scores for each entity type."""
+    gold, found = _flat(posts, [post.entities or () for post in posts]), _flat(posts, predicted)
+    return {
+        kind: _scores({x for x in gold if x.entity.type == kind}, {x for x in found if x.entity.type == kind})
+        for kind in types
+    }
+
+
+def score_by_mention(
+    posts: Sequence[LabelledPost], predicted: Predictions, seen: frozenset[str]
+) -> tuple[Scores, Scores]:
+    """Scores over the mentions that are in ``seen`` and over those that are not, gold and predicted alike."""
+    gold, found = _flat(posts, [post.entities or () for post in posts]), _flat(posts, predicted)
+    return (
+        _scores({x for x in gold if x.mention in seen}, {x for x in found if x.mention in seen}),
+        _scores({x for x in gold if x.mention not in seen}, {x for x in found if x.mention not in seen}),
+    )
+
+
+def mentions(posts: Iterable[LabelledPost]) -> frozenset[str]:
+    """The mentions tagged in ``posts``, lower-cased."""
+    return frozenset(post.mention(entity) for post in posts for entity in post.entities or ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    post: int
+    entity: TypedWords
+    mention: str
+
+
+def _flat(posts: Sequence[LabelledPost], entities: Sequence[Iterable[TypedWords]]) -> set[_Located]:
+    return {
+        _Located(i, entity, post.mention(entity))
+        for i, (post, own) in enumerate(zip(posts, entities, strict=True))
+        for entity in own
+    }
+
+
+def _scores(gold: set[_Located], found: set[_Located]) -> Scores:
+    return Scores.count(len(gold & found), len(found), len(gold))

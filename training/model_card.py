@@ -1,0 +1,94 @@
+"""The README.md of a checkpoint: what it was trained on, how, how well it does and where it fails."""
+
+from collections.abc import Mapping
+
+from training.evaluation import Scores
+from training.recipe import Recipe
+
+
+def model_card(
+    recipe: Recipe,
+    *,
+    scores: Mapping[str, Scores],
+    parameters: int,
+    types: list[str],
+    posts: Mapping[str, int],
+    photos: Mapping[str, int],
+    checksums: Mapping[str, str | None],
+    held_out: int,
+) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads.
+
+    Args:
+        scores: on each valid split.
+        posts, photos: training posts of each source, and how many of them have a photo that was used.
+        checksums: SHA-256 of each source's training file.
+        held_out: posts without tags that were kept out.
+    """
+    modules = [name for name, used in (("CMIB", recipe.use_cmib), ("CMA", recipe.use_cma)) if used]
+    data = "\n".join(f"| {name} | {posts[name]} | {photos[name]} | `{checksums[name]}` |" for name in posts)
+    figures = "\n".join(
+        f"| {name} | {s.precision:.4f} | {s.recall:.4f} | {s.f1:.4f} | {s.support} |" for name, s in scores.items()
+    )
+    keys = "\n".join(f"| {key} | {value} |" for key, value in recipe.model_dump().items())
+    teacher = (
+        f"Posts without tags were tagged by a text-only model (recipe `{recipe.teacher}`) trained on the tagged ones; "
+        f"{held_out} of them were kept out of training.\n"
+        if recipe.teacher
+        else ""
+    )
+    return _CARD.format(
+        name=recipe.name,
+        parameters=f"{parameters / 1e6:.1f}",
+        types=", ".join(types),
+        modules=" and ".join(modules) or "neither CMIB nor CMA",
+        text_encoder=recipe.text_encoder,
+        image_encoder=recipe.image_encoder,
+        data=data,
+        teacher=teacher,
+        figures=figures or "| – | – | – | – | – |",
+        keys=keys,
+        width=recipe.max_span_width,
+    )
+
+
+_CARD = """\
+---
+license: apache-2.0
+language: en
+pipeline_tag: token-classification
+tags: [named-entity-recognition, multimodal, social-media]
+---
+# {name}
+
+SMNER (Xu et al., LREC-COLING 2024) with {modules}: {parameters} million parameters, entity types {types}.
+Text encoder `{text_encoder}`, image encoder `{image_encoder}`.
+
+## Data
+
+| source | training posts | with a photo | SHA-256 of the file |
+| --- | --- | --- | --- |
+{data}
+
+{teacher}
+## Figures
+
+Entity-level, exact span and type, on the valid splits, which also chose the epoch:
+
+| valid split | precision | recall | F1 | entities |
+| --- | --- | --- | --- | --- |
+{figures}
+
+## Limits
+
+English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Spans are at most {width} words
+wide. Names that are common in the training data (politicians, athletes and singers of those years) are favoured. Where
+the benchmarks disagree (whether a @handle is an entity), so does the model. It reads a photo's gist, not the writing in
+it, and it does not recognise faces. Not fit for decisions about people.
+
+## Recipe
+
+| key | value |
+| --- | --- |
+{keys}
+"""

@@ -1,0 +1,64 @@
+"""What training minimises (eq. 2, 15 and 16)."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.smner import SMNEROutput
+from training.dataset import IGNORED
+
+
+class Losses(NamedTuple):
+    """The loss and its parts, scalars in nats; ``rank`` is that of :class:`model.bottleneck.BottleneckLoss`."""
+
+    total: Tensor
+    spans: Tensor
+    info_nce: Tensor
+    kl: Tensor
+    rank: Tensor
+
+
+class Objective(nn.Module):
+    """L = L_cls + λ (InfoNCE + β KL).
+
+    Args:
+        no_entity_weight: weight of "no entity" in the span cross-entropy, in (0, 1].
+        cmib_weight: λ of eq. 16.
+        cmib_beta: β of eq. 2.
+    """
+
+    def __init__(self, *, no_entity_weight: float, cmib_weight: float, cmib_beta: float) -> None:
+        super().__init__()
+        self.no_entity_weight = no_entity_weight
+        self.cmib_weight = cmib_weight
+        self.cmib_beta = cmib_beta
+
+    def forward(self, output: SMNEROutput, labels: Tensor) -> Losses:
+        """Score a batch; posts without tags (labels all IGNORED) contribute the bottleneck alone.
+
+        Args:
+            output: of the network, with the bottleneck's terms.
+            labels: (B, S) int64, the class of each span or IGNORED.
+        """
+        assert output.logits is not None
+        spans = span_cross_entropy(output.logits, labels, no_entity_weight=self.no_entity_weight)
+        if output.bottleneck is None:
+            zero = spans.new_zeros(())
+            return Losses(spans, spans, zero, zero, zero)
+        info_nce, kl, rank = output.bottleneck
+        return Losses(spans + self.cmib_weight * (info_nce + self.cmib_beta * kl), spans, info_nce, kl, rank)
+
+
+def span_cross_entropy(logits: Tensor, labels: Tensor, *, no_entity_weight: float) -> Tensor:
+    """Eq. 15 with a weight on "no entity", as the mean over real spans; 0 where no span is real.
+
+    Args:
+        logits: (B, S, 1 + types) float.
+        labels: (B, S) int64.
+    """
+    real = labels != IGNORED
+    weight = torch.where(labels == 0, no_entity_weight, 1.0)
+    each = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return (each * weight.flatten() * real.flatten()).sum() / real.sum().clamp(min=1)

@@ -1,0 +1,79 @@
+"""Recipes: everything that decides what a training run does, in a TOML file."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Recipe(BaseModel):
+    """The keys of a recipe; what each is for stands in its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="what the checkpoint is called")
+    text_encoder: str = Field(
+        description="hub id, folder, `package:NAME` (the folder `model` inside an installed package) or `config:TYPE` "
+        "(the default configuration of an architecture; `config:bert` is BERT-base-uncased)"
+    )
+    tokenizer: str | None = Field(None, description="where the tokenizer is, if not with the text encoder")
+    image_encoder: str | None = Field(description="`torchvision:NAME` or `timm:NAME`; none to train on features only")
+    image_encoder_weights: str | None = Field(
+        None, description="`package:NAME` for weights inside an installed package; else its library's published ones"
+    )
+    pretrained: bool = Field(True, description="false builds both encoders from their configuration, with random weights")
+    use_cmib: bool = Field(True, description="false switches the information bottleneck off (table 4)")
+    use_cma: bool = Field(True, description="false switches the cross-modal attention off (table 4)")
+    max_span_width: PositiveInt = Field(4, description="widest span, in words")
+    initial_deviation: PositiveFloat = Field(0.1, description="σ that the posteriors start from")
+    epochs: PositiveFloat = Field(description="passes over the training data")
+    max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
+    batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
+    encoder_learning_rate: NonNegativeFloat = Field(description="of the text encoder")
+    head_learning_rate: NonNegativeFloat = Field(description="of everything trained from scratch")
+    image_encoder_learning_rate: NonNegativeFloat = Field(1e-5, description="of the image encoder, where it is fine-tuned")
+    fine_tune_image_encoder: bool = Field(False, description="true trains the image encoder too; nothing is cached then")
+    warmup: Fraction = Field(0.1, description="share of the steps over which the learning rate rises")
+    weight_decay: NonNegativeFloat = Field(0.01, description="AdamW's")
+    cmib_weight: NonNegativeFloat = Field(0.1, description="λ of eq. 16")
+    cmib_beta: NonNegativeFloat = Field(0.01, description="β of eq. 2")
+    no_entity_weight: PositiveFloat = Field(0.5, description='weight of "no entity" in the cross-entropy')
+    image_dropout: Fraction = Field(0.1, description="chance that a post's photo is dropped in training")
+    patience: NonNegativeInt = Field(5, description="epochs without a better valid F1 before it stops; 0 for never")
+    seed: int = Field(0, description="of everything random")
+    bf16: bool = Field(False, description="mixed precision in bfloat16")
+    half_precision: bool = Field(False, description="true stores the checkpoint's weights in float16")
+    teacher: str | None = Field(
+        None, description="recipe of a text-only model that is trained first and tags the posts that have no tags"
+    )
+    held_out: NonNegativeInt = Field(0, description="posts without tags that are kept out of training")
+
+    @classmethod
+    def load(cls, name: str, overrides: dict[str, Any] | None = None) -> Self:
+        """Read the recipe called ``name`` in ``training/recipes``, or the file of that path.
+
+        Raises:
+            FileNotFoundError: naming the recipes there are.
+            pydantic.ValidationError: naming the key.
+        """
+        bundled = Path(str(files("training") / "recipes"))
+        path = Path(name) if name.endswith(".toml") else bundled / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(sorted(recipe.stem for recipe in bundled.glob("*.toml")))
+            raise FileNotFoundError(f"no recipe {name!r}; there are {known}, or give the path of a .toml file")
+        return cls(**{"name": path.stem, **tomllib.loads(path.read_text("utf-8")), **(overrides or {})})
+
+
+def parse_override(setting: str) -> tuple[str, Any]:
+    """``key=value`` to the pair; the value is TOML, or a plain string where it is not."""
+    key, separator, value = setting.partition("=")
+    if not separator or key not in Recipe.model_fields:
+        raise ValueError(f"--set takes key=value with a recipe's key, not {setting!r}")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, None if value == "none" else value

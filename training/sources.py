@@ -1,0 +1,40 @@
+"""What ``--data`` names: a dataset with its splits, and where its photos are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.checkpoint import file_sha256
+from training.files import read_posts
+from training.posts import LabelledPost
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A dataset folder with ``SPLIT.txt`` or ``SPLIT.jsonl`` files, or one such file that is all training data.
+
+    Photos come from the folder ``images``, or ready features from the file ``image_features``; without either, a JSON
+    line may name its own photo.
+    """
+
+    path: Path
+    images: Path | None = None
+    image_features: Path | None = None
+
+    def file(self, split: str) -> Path | None:
+        """The file of ``split``, if there is one."""
+        if self.path.is_file():
+            return self.path if split == "train" else None
+        candidates = (self.path / f"{split}{suffix}" for suffix in (".txt", ".jsonl"))
+        return next((path for path in candidates if path.is_file()), None)
+
+    def read(self, split: str) -> list[LabelledPost]:
+        """The posts of ``split``; raises FileNotFoundError if there is no such split."""
+        path = self.file(split)
+        if path is None:
+            raise FileNotFoundError(f"{self.path}: no {split}.txt or {split}.jsonl")
+        return read_posts(path, self.images)
+
+    def checksum(self, split: str) -> str | None:
+        """SHA-256 of the split's file."""
+        path = self.file(split)
+        return None if path is None else file_sha256(path)

@@ -1,0 +1,66 @@
+"""``smner-train``: a recipe and data in, a checkpoint out."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from model.errors import SMNERError
+from training.recipe import Recipe, parse_override
+from training.run import train
+from training.sources import DataSource
+
+
+class _PhotosOfLastData(argparse.Action):
+    """``--images`` and ``--image-features`` belong to the ``--data`` before them."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if not namespace.data:
+            parser.error(f"{option} belongs behind the --data whose photos it names")
+        last: DataSource = namespace.data[-1]
+        photos = {"images": last.images, "image_features": last.image_features, self.dest: values}
+        namespace.data[-1] = DataSource(last.path, **photos)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of ``smner-train``."""
+    parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
+    parser.add_argument("recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact) or a .toml file")
+    parser.add_argument(
+        "--data", type=lambda path: DataSource(Path(path)), action="append", required=True, metavar="DIR",
+        help="folder with train and valid splits, or one .txt or .jsonl file to train on; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--images", type=Path, action=_PhotosOfLastData, help="photos of the last --data")
+    parser.add_argument(
+        "--image-features", type=Path, action=_PhotosOfLastData, help="ready image features of the last --data"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the run and its checkpoint")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
+    options = arguments().parse_args(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
+        result = train(recipe, options.data, options.output, resume=options.resume)
+    except (ValidationError, SMNERError, ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"smner-train: {error}", file=sys.stderr)
+        return 2
+    for name, f1 in result.f1.items():
+        print(f"F1 on {name} valid: {f1:.4f}")
+    print(f"checkpoint: {result.checkpoint}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

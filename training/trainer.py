@@ -1,0 +1,154 @@
+"""Hugging Face's Trainer with our objective, learning rates, order of posts and evaluation."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
+from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+
+from model import SMNER
+from training.dataset import Collator, PostDataset
+from training.evaluation import predict, score
+from training.objective import Losses, Objective
+from training.recipe import Recipe
+from training.sampler import GroupedSampler
+
+_EVALUATION_BATCH = 32
+
+
+class SMNERTrainer(Trainer):
+    """Trains SMNER by a recipe.
+
+    Args:
+        train: one dataset a source.
+        valid: the valid splits by name; the mean of their F1 chooses the checkpoint.
+        output: checkpoints and TensorBoard's events go there.
+    """
+
+    def __init__(
+        self,
+        model: SMNER,
+        recipe: Recipe,
+        collator: Collator,
+        *,
+        train: Sequence[PostDataset],
+        valid: Mapping[str, PostDataset],
+        output: Path,
+    ) -> None:
+        self.recipe = recipe
+        self.parts = train
+        self.valid = valid
+        self.collator = collator
+        self.objective = Objective(
+            no_entity_weight=recipe.no_entity_weight, cmib_weight=recipe.cmib_weight, cmib_beta=recipe.cmib_beta
+        )
+        self._logged: list[Losses] = []
+        super().__init__(
+            model=model,
+            args=_arguments(recipe, output, evaluate=bool(valid)),
+            data_collator=collator,
+            train_dataset=ConcatDataset(train),
+            eval_dataset=ConcatDataset(valid.values()) if valid else None,
+            callbacks=[EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [],
+        )
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW with a learning rate for each encoder and one for the heads; no decay on biases and norms."""
+        if self.optimizer is None:
+            trained = model or self.model
+            decayed = set(self.get_decay_parameter_names(trained))
+            groups: dict[tuple[float, float], list[Tensor]] = {}
+            for name, parameter in trained.named_parameters():
+                if parameter.requires_grad:
+                    decay = self.recipe.weight_decay if name in decayed else 0.0
+                    groups.setdefault((self._learning_rate(name), decay), []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [{"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()]
+            )
+        return self.optimizer
+
+    def _learning_rate(self, parameter: str) -> float:
+        rates = {
+            "text_encoder": self.recipe.encoder_learning_rate,
+            "image_encoder": self.recipe.image_encoder_learning_rate,
+        }
+        return next((rate for part, rate in rates.items() if part in parameter.split(".")), self.recipe.head_learning_rate)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:  # noqa: ARG002 - Trainer's signature
+        return GroupedSampler(
+            [part.length(i) for part in self.parts for i in range(len(part))],
+            [part.has_image(i) for part in self.parts for i in range(len(part))],
+            batch_size=self.args.train_batch_size,
+            seed=self.recipe.seed,
+        )
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
+    ) -> Any:
+        """The objective on a batch; each photo is dropped with the recipe's chance."""
+        inputs = dict(inputs)
+        labels = inputs.pop("labels")
+        if "image_mask" in inputs:
+            kept = torch.rand(len(labels), device=labels.device) >= self.recipe.image_dropout
+            inputs["image_mask"] = inputs["image_mask"] & kept
+        output = model(**inputs, output_bottleneck=True)
+        losses = self.objective(output, labels)
+        self._logged.append(Losses(*(term.detach() for term in losses)))
+        return (losses.total, output) if return_outputs else losses.total
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add the terms of the loss to what is logged of training."""
+        if "loss" in logs and self._logged:
+            contrasted = [losses for losses in self._logged if losses.info_nce] or self._logged
+            logs["loss_spans"] = round(_mean(losses.spans for losses in self._logged), 4)
+            for term in ("info_nce", "kl", "rank"):
+                logs[term] = round(_mean(getattr(losses, term) for losses in contrasted), 4)
+            self._logged.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """F1 on each valid split, and their mean as ``eval_f1``."""
+        metrics = {}
+        for name, dataset in self.valid.items():
+            found = predict(self.model, dataset, self.collator, batch_size=_EVALUATION_BATCH)
+            metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, found).f1
+        metrics[f"{metric_key_prefix}_f1"] = sum(metrics.values()) / len(metrics)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        learning_rate=recipe.head_learning_rate,
+        warmup_steps=recipe.warmup,
+        max_grad_norm=1.0,
+        seed=recipe.seed,
+        bf16=recipe.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        eval_strategy="epoch" if evaluate else "no",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=evaluate,
+        metric_for_best_model="f1" if evaluate else None,
+        greater_is_better=True if evaluate else None,
+        logging_steps=50,
+        report_to="tensorboard",
+        remove_unused_columns=False,
+        restore_callback_states_from_checkpoint=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=True,  # a batch without photos leaves the image side unused
+    )
+
+
+def _mean(values: Any) -> float:
+    tensors = list(chain(values))
+    return float(sum(float(tensor) for tensor in tensors) / len(tensors))
