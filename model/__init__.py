@@ -4,12 +4,16 @@ The network and all that turns a post into tensors and logits into entities. It 
 checkpoints.
 """
 
+from transformers import AutoConfig
+
 from model.configuration import SMNERConfig
 from model.entities import Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
 from model.processor import SMNERProcessor
 from model.recognizer import Post, Recognizer
 from model.smner import SMNER, SMNEROutput
+
+AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader asks for the folder's configuration
 
 __all__ = [
     "SMNER",

@@ -54,4 +54,4 @@ class CrossModalAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, L, d) → (B, h, L, d/h)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)

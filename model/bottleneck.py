@@ -49,9 +49,7 @@ class Critic(nn.Module):
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         """Score every text with every image: (B, d), (B, d) → (B, B), texts in rows."""
         posts = len(text)
-        pairs = torch.cat(
-            [text[:, None].expand(-1, posts, -1), image[None].expand(posts, -1, -1)], -1
-        )  # (B, B, 2d)
+        pairs = torch.cat([text[:, None].expand(-1, posts, -1), image[None].expand(posts, -1, -1)], -1)  # (B, B, 2d)
         scores: Tensor = self.layers(pairs)[..., 0]
         return scores
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from model.configuration import SMNERConfig
+from model.configuration import NO_ENTITY, SMNERConfig
 from model.errors import InvalidCheckpoint
 from model.processor import PHOTO_SETTINGS_FILE, SMNERProcessor
 from model.smner import SMNER
@@ -103,17 +103,18 @@ def load_model(folder: Path) -> SMNER:
         if report[problem]:
             names = ", ".join(sorted(map(str, report[problem]))[:3])
             raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: {problem.replace('_', ' ')}: {names}")
-    return model.eval()
+    network: SMNER = model.eval()
+    return network
 
 
 def _check_labels(folder: Path, config: SMNERConfig) -> None:
     with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
         name = "classifier.layers.4.bias"
-        if name not in weights.keys():
+        if name not in set(weights.keys()):
             raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: not the weights of SMNER, {name} is missing")
         classes = weights.get_slice(name).get_shape()[0]
     if classes != config.num_labels:
-        labels = ", ".join(config.id2label.values())
+        labels = ", ".join((NO_ENTITY, *config.entity_types))
         raise InvalidCheckpoint(
             f"{folder / CONFIG_FILE}: {config.num_labels} labels ({labels}), but the weights have {classes} classes"
         )

@@ -1,6 +1,6 @@
 """The configuration of SMNER: everything needed to build the network without its weights."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -23,13 +23,16 @@ class SMNERConfig(PreTrainedConfig):
         use_cmib, use_cma: False switches the module off, as in the ablations of table 4.
         initial_deviation: σ that the posteriors of eq. 4 start from. At softplus(0) ≈ 0.69 the noise of hundreds of
             dimensions drowns the means and the bottleneck never leaves chance.
-        id2label: index to label; 0 is "no entity", the rest are the entity types.
+        id2label: index to label, 0 is "no entity", the rest are the entity types.
     """
 
     model_type = "smner"
-    sub_configs_defaults = {"text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")
+    }
 
     text_config: PreTrainedConfig | dict[str, Any] | None = None
+    id2label: dict[int, str] | None = None
     image_encoder: str | None = "torchvision:resnet152"
     image_feature_size: int | None = None
     max_span_width: int = 4
@@ -45,10 +48,11 @@ class SMNERConfig(PreTrainedConfig):
         if self.id2label is None:
             self.id2label = dict(enumerate((NO_ENTITY, *ENTITY_TYPES)))
         super().__post_init__(**kwargs)
-        self.label2id = {label: index for index, label in self.id2label.items()}
+        self.label2id = {label: index for index, label in (self.id2label or {}).items()}
         self._check()
 
     def _check(self) -> None:
+        assert self.id2label is not None
         labels = [self.id2label.get(index) for index in range(len(self.id2label))]
         if len(labels) < 2 or labels[0] != NO_ENTITY or None in labels or len(set(labels)) != len(labels):
             raise ValueError(
@@ -70,9 +74,21 @@ class SMNERConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """d, the width of the text encoder's states."""
-        return int(self.text_config.hidden_size)
+        text: Any = self.text_config
+        return int(text.hidden_size)
+
+    @property
+    def max_tokens(self) -> int:
+        """Positions of the text encoder."""
+        text: Any = self.text_config
+        return int(text.max_position_embeddings)
+
+    def label(self, index: int) -> str:
+        """The label of a logit."""
+        assert self.id2label is not None
+        return self.id2label[index]
 
     @property
     def entity_types(self) -> list[str]:
         """The labels without "no entity", in the order of the logits."""
-        return [self.id2label[index] for index in range(1, len(self.id2label))]
+        return [self.label(index) for index in range(1, self.num_labels)]

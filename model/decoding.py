@@ -1,6 +1,7 @@
 """Logits to entities: the exact best set of non-overlapping spans."""
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from model.spans import Spans
 
 
-class TypedSpan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TypedSpan:
     """Words ``start`` to ``end``, both included, of type ``label`` (index into the logits) with its probability.
 
     ``index`` is the span's place in the batch's spans.

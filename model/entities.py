@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Attention:
     """Where an entity's span looked in the photo, mean over the heads; all weights together sum to 1.
 
-    ``overall`` is the weight of the whole image (z_v), ``regions`` the weights of its grid, row by row from the top left.
+    ``overall`` is the weight of the whole image (z_v), ``regions`` those of its grid, row by row from the top left.
     """
 
     overall: float

@@ -40,9 +40,7 @@ class ImageTooLarge(InvalidPost):
     code = "image_too_large"
 
     def __init__(self, *, width: int, height: int, limit: int) -> None:
-        super().__init__(
-            f"the photo has {width} × {height} = {width * height} pixels, at most {limit} are decoded"
-        )
+        super().__init__(f"the photo has {width} × {height} = {width * height} pixels, at most {limit} are decoded")
         self.limit = limit
 
 

@@ -4,6 +4,7 @@ Notation: N photos, C channels of the last feature map, m = h · w regions (7 ·
 """
 
 from collections.abc import Callable
+from typing import Any, Self
 
 import timm
 import torch
@@ -15,15 +16,21 @@ class ImageEncoder(nn.Module):
     """A convolutional trunk up to its last feature map, before pooling.
 
     Args:
-        name: ``torchvision:NAME`` (a ResNet) or ``timm:NAME`` (any backbone with a feature map).
-        build: makes the trunk and tells C; random weights when not given, so that nothing is looked for anywhere.
+        name: ``torchvision:NAME`` (a ResNet) or ``timm:NAME`` (any backbone with a feature map); built with random
+            weights, so that nothing is looked for anywhere.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.trunk, self.feature_size = build_trunk(name)
         for module in self.trunk.modules():
-            module._is_hf_initialized = True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
+            vars(module)["_is_hf_initialized"] = (
+                True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
+            )
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder stays in evaluation mode, so that its batch norms do not move (reading.md, "ResNet")."""
+        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode photos.
@@ -50,26 +57,26 @@ def build_trunk(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]
 
 def _torchvision(architecture: str, pretrained: bool) -> tuple[nn.Module, int]:
     resnet = torchvision.models.get_model(architecture, weights="DEFAULT" if pretrained else None)
-    if not isinstance(resnet, torchvision.models.ResNet):
-        raise ValueError(f"torchvision:{architecture} is not a ResNet; timm:{architecture} may do")
     layers = dict(resnet.named_children())
+    if not {"layer4", "avgpool", "fc"} <= layers.keys():
+        raise ValueError(f"torchvision:{architecture} is not a ResNet; timm:{architecture} may do")
     feature_size = layers.pop("fc").in_features
     layers.pop("avgpool")
     return nn.Sequential(*layers.values()), int(feature_size)
 
 
 class _TimmTrunk(nn.Module):
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        features: Tensor = self.backbone.forward_features(pixel_values)  # type: ignore[operator]
+        features: Tensor = self.backbone.forward_features(pixel_values)
         return features
 
 
 def _timm(architecture: str, pretrained: bool) -> tuple[nn.Module, int]:
-    backbone = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
+    backbone: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
     with torch.no_grad():
         shape = backbone.eval().forward_features(torch.zeros(1, *backbone.pretrained_cfg["input_size"])).shape
     if len(shape) != 4 or shape[1] != backbone.num_features:

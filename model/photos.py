@@ -35,6 +35,12 @@ class PhotoSettings:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    def normalise(self, photos: Tensor) -> Tensor:
+        """(N, 3, size, size) uint8 → float, scaled to [0, 1] and normalised."""
+        mean = torch.tensor(self.mean, device=photos.device).view(3, 1, 1)
+        deviation = torch.tensor(self.deviation, device=photos.device).view(3, 1, 1)
+        return (photos.float() / 255 - mean) / deviation
+
     def to_dict(self) -> dict[str, object]:
         """As JSON-ready values."""
         return asdict(self)

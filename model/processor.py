@@ -107,12 +107,6 @@ class SMNERProcessor:
                 ends[word] = position
         return EncodedText(words, encoding.ids, starts, ends, [morph(word.text) for word in words])
 
-    def normalise(self, photos: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 → float, scaled to [0, 1] and normalised with the encoder's mean and deviation."""
-        mean = torch.tensor(self.photos.mean, device=photos.device).view(3, 1, 1)
-        deviation = torch.tensor(self.photos.deviation, device=photos.device).view(3, 1, 1)
-        return (photos.float() / 255 - mean) / deviation
-
     def collate(
         self,
         texts: Sequence[EncodedText],
@@ -144,7 +138,7 @@ class SMNERProcessor:
                 continue
             stacked = torch.stack(present)
             if key == "pixel_values":
-                stacked = self.normalise(stacked)
+                stacked = self.photos.normalise(stacked)
             batch["image_mask"] = torch.tensor([image is not None for image in images])
             batch[key] = stacked.new_zeros(len(images), *stacked.shape[1:])
             batch[key][batch["image_mask"]] = stacked

@@ -50,7 +50,7 @@ class Recognizer:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-        self.device = torch.device(_default_device() if device == "auto" else device)
+        self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.processor = processor
         self.name = name
@@ -78,9 +78,7 @@ class Recognizer:
         """
         return self.run([self.prepare(text, image)])[0]
 
-    def recognize_batch(
-        self, texts: Sequence[str], images: Sequence[Photo | None] | None = None
-    ) -> list[list[Entity]]:
+    def recognize_batch(self, texts: Sequence[str], images: Sequence[Photo | None] | None = None) -> list[list[Entity]]:
         """Entities of many posts, in their order; each is the same as if it were asked alone."""
         if images is not None and len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(images)} images")
@@ -111,17 +109,11 @@ class Recognizer:
         worded = [i for i, post in enumerate(posts) if post.text.words]
         if not worded:
             return answers
-        batch = self.processor.collate(
-            [posts[i].text for i in worded], photos=[posts[i].photo for i in worded]
-        )
-        output = self.model(
-            **{key: tensor.to(self.device) for key, tensor in batch.items()}, output_attentions=explain
-        )
+        batch = self.processor.collate([posts[i].text for i in worded], photos=[posts[i].photo for i in worded])
+        output = self.model(**{key: tensor.to(self.device) for key, tensor in batch.items()}, output_attentions=explain)
         for row, (i, found) in enumerate(zip(worded, decode(output.logits, output.spans), strict=True)):
             looked = output.attentions if explain and posts[i].photo is not None else None
-            answers[i] = [
-                _entity(posts[i], span, self.model.config.id2label[span.label], looked, row) for span in found
-            ]
+            answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), looked, row) for span in found]
         return answers
 
 
@@ -138,5 +130,8 @@ def _attention(weights: Tensor) -> Attention:
     return Attention(float(mean[0]), mean[1:].view(side, side).tolist())
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def choose_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is any, else the CPU; other names are torch's."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

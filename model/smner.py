@@ -56,6 +56,7 @@ class SMNER(PreTrainedModel):
         self.text_encoder = AutoModel.from_config(config.text_config)
         self.image_encoder = ImageEncoder(config.image_encoder) if config.image_encoder else None
         feature_size = self.image_encoder.feature_size if self.image_encoder else config.image_feature_size
+        assert feature_size is not None  # the configuration has checked it
         self.image_projection = nn.Linear(feature_size, width, bias=False)  # W_v, section 3.2
         self.no_image = nn.Parameter(torch.zeros(width))  # stands for z_v where there is no photo
         self.bottleneck = (

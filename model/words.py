@@ -1,8 +1,8 @@
 """Raw text to words with offsets, in the manner of the Twitter-2017 files.
 
-There ``#`` and ``@`` stand apart from the name, punctuation stands apart, a number is cut off from the letters behind it
-(``2 nd``), decimal numbers stay whole. URLs, emoji sequences and simple emoticons are one word each. HTML entities are
-left as they came (``& amp ;``), as in the files, so that every word is a slice of the text.
+There ``#`` and ``@`` stand apart from the name, punctuation stands apart, a number is cut off from the letters behind
+it (``2 nd``), decimal numbers stay whole. URLs, emoji sequences and simple emoticons are one word each. HTML entities
+are left as they came (``& amp ;``), as in the files, so that every word is a slice of the text.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WORD = regex.compile(
       (?:https?://|www\.)[^\s<>"“”]*[^\s<>"“”.,;:!?)\]}'’…]…?          # URL, without the punctuation behind it
     | \p{RI}\p{RI}                                                     # flag
     | [0-9\#*]\uFE0F?\u20E3                                            # keycap
-    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*   # emoji with skin tone, presentation, tags,
+    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*   # emoji: skin tone, tags,
       (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
     | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{N}])                   # emoticon
     | \p{N}+(?:[.,]\p{N}+)*(?![\p{L}\p{M}_])                           # number

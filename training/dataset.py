@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from model.errors import InvalidPost
 from model.processor import Batch, EncodedText, SMNERProcessor
 from model.spans import span_index
 from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
@@ -44,6 +45,7 @@ class PostDataset(Dataset[Example]):
         self._processor = processor
         self._features = features
         self._decode_photos = decode_photos
+        self.broken: set[str] = set()  # ids of posts whose photo could not be read; they count as posts without one
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -74,7 +76,11 @@ class PostDataset(Dataset[Example]):
         if self._features is not None:
             return self._features[key]
         assert post.photo is not None
-        return self._processor.encode_photo(post.photo)
+        try:
+            return self._processor.encode_photo(post.photo)
+        except InvalidPost:
+            self.broken.add(post.id)
+            return None
 
 
 class Collator:

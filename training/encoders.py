@@ -1,18 +1,22 @@
 """Where pretrained encoders come from, and the network built around them."""
 
+import hashlib
+import json
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.configuration import NO_ENTITY
-from model.image_encoder import build_trunk
+from model.image_encoder import ImageEncoder, build_trunk
 from model.photos import PhotoSettings
+from model.recognizer import choose_device
 from training.recipe import Recipe
 
 
@@ -39,15 +43,46 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         text_encoder = AutoModel.from_pretrained(_located(recipe.text_encoder), dtype=torch.float32)
         model.text_encoder.load_state_dict(text_encoder.state_dict())
         if model.image_encoder is not None and recipe.image_encoder is not None:
-            _load_trunk(model.image_encoder.trunk, recipe.image_encoder, recipe.image_encoder_weights)
+            load_trunk(model.image_encoder.trunk, recipe.image_encoder, recipe.image_encoder_weights)
     if model.image_encoder is not None:
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
     tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder))
-    positions = int(config.text_config.max_position_embeddings)
     photos = photo_settings(recipe.image_encoder)
-    return model, SMNERProcessor(tokenizer, photos, max_tokens=positions)
+    return model, SMNERProcessor(tokenizer, photos, max_tokens=config.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenImageEncoder:
+    """An image encoder that is not trained, with the photo settings it wants."""
+
+    name: str
+    network: ImageEncoder
+    photos: PhotoSettings
+
+    @classmethod
+    def load(cls, name: str, weights: str | None, *, pretrained: bool = True, device: str = "auto") -> Self:
+        """Build ``torchvision:NAME`` or ``timm:NAME`` with its weights; see :class:`training.recipe.Recipe`."""
+        network = ImageEncoder(name).requires_grad_(False).eval()
+        if pretrained:
+            load_trunk(network.trunk, name, weights)
+        return cls(name, network.to(choose_device(device)), photo_settings(name))
+
+    @torch.inference_mode()
+    def encode(self, photos: Tensor) -> Tensor:
+        """uint8 photos (N, 3, size, size) → features (N, 1 + m, C) float16 on the CPU."""
+        device = next(self.network.parameters()).device
+        features: Tensor = self.network(self.photos.normalise(photos.to(device)))
+        return features.half().cpu()
+
+    def fingerprint(self) -> str:
+        """SHA-256 over weights and photo settings, so that features of another encoder are not taken for this one's."""
+        digest = hashlib.sha256(json.dumps(self.photos.to_dict(), sort_keys=True).encode())
+        for key, tensor in self.network.state_dict().items():
+            digest.update(key.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def photo_settings(image_encoder: str | None) -> PhotoSettings:
@@ -74,7 +109,8 @@ def _located(source: str) -> str:
     return str(files(name) / "model") if scheme == "package" else source
 
 
-def _load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
+def load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
+    """Fill a trunk with pretrained weights: its library's published ones, a package's or a ``.pth`` file."""
     if weights is None:
         trunk.load_state_dict(build_trunk(encoder, pretrained=True)[0].state_dict())
         return
@@ -85,7 +121,7 @@ def _load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
     load_by_position(trunk, torch.load(found[0], map_location="cpu", weights_only=True))
 
 
-def load_by_position(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+def load_by_position(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Load tensors that stand in the module's order under other names; a classifier behind them is left out.
 
     Raises:

@@ -48,7 +48,7 @@ def predict(
         output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
         for spans in decode(output.logits, output.spans):
             found[next(order)] = tuple(
-                TypedWords(span.start, span.end, model.config.id2label[span.label]) for span in spans
+                TypedWords(span.start, span.end, model.config.label(span.label)) for span in spans
             )
     model.train(training)
     return found

@@ -28,7 +28,9 @@ def find_photo(images: Path | None, name: str) -> Path | None:
 
 def _conll(path: Path, images: Path | None) -> Iterator[LabelledPost]:
     """Each tweet is an ``IMGID:id`` line and ``token<TAB>tag`` lines; tokens are split on the tab alone."""
-    name, words, tags = "", [], []
+    name = ""
+    words: list[str] = []
+    tags: list[str] = []
     with path.open(encoding="utf-8", newline="\n") as lines:  # a token may be a line separator of Unicode
         for number, raw in enumerate(lines, 1):
             line = raw.rstrip("\r\n")

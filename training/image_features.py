@@ -6,7 +6,7 @@ Format: safetensors with ``features`` (N, 1 + m, C) float16 or float32, row 0 th
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 from model.errors import InvalidPost
 from model.photos import read_photo
+from training.encoders import FrozenImageEncoder
+from training.posts import PHOTO_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class ImageFeatureFile:
     """An image-feature file, memory-mapped: rows are read when asked for."""
 
     def __init__(self, path: Path) -> None:
-        self._file: Any = safe_open(path, "pt")
-        metadata = self._file.metadata() or {}
-        keys = set(self._file.keys())
+        opened: Any = safe_open(path, "pt")
+        metadata = opened.metadata() or {}
+        keys = set(opened.keys())
         if "features" not in keys or "image_ids" not in metadata:
             raise ValueError(f"{path}: not an image-feature file: it needs features and the metadata image_ids")
-        self._features = self._file.get_slice("features")
-        self._mask = self._file.get_slice("mask") if "mask" in keys else None
+        self._features = opened.get_slice("features")
+        self._mask = opened.get_slice("mask") if "mask" in keys else None
         self.encoder = metadata.get("encoder", "")
         self.metadata = metadata
         self._rows = {str(name): row for row, name in enumerate(json.loads(metadata["image_ids"]))}
@@ -68,19 +70,11 @@ def photo_id(path: Path) -> str:
 def cache_images(
     photos: Iterable[Path],
     output: Path,
+    encoder: FrozenImageEncoder,
     *,
-    encoder: str,
-    encode: Callable[[Tensor], Tensor],
-    photo_size: int,
-    fingerprint: str,
     batch_size: int = 32,
 ) -> list[Path]:
     """Encode photos once and write them as an image-feature file in half precision.
-
-    Args:
-        photos: the files.
-        encode: uint8 photos (N, 3, size, size) → features (N, 1 + m, C).
-        encoder: the encoder's name; ``fingerprint`` tells its weights and preprocessing apart.
 
     Returns:
         The files that could not be read; they are left out.
@@ -92,16 +86,18 @@ def cache_images(
     with tqdm(total=len(unique), desc="encoding photos", unit="photo") as progress:
         for first in range(0, len(unique), batch_size):
             batch = unique[first : first + batch_size]
-            good = {photo_id(path): photo for path in batch if (photo := _try_read(path, photo_size)) is not None}
+            good = {
+                photo_id(path): photo for path in batch if (photo := _try_read(path, encoder.photos.size)) is not None
+            }
             broken += [path for path in batch if photo_id(path) not in good]
             if good:
                 names += good
-                encoded.append(encode(torch.stack(list(good.values()))).half().cpu())
+                encoded.append(encoder.encode(torch.stack(list(good.values()))))
             progress.update(len(batch))
     if not encoded:
         raise ValueError(f"none of {len(unique)} photos could be read")
     output.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"image_ids": json.dumps(names), "encoder": encoder, "fingerprint": fingerprint}
+    metadata = {"image_ids": json.dumps(names), "encoder": encoder.name, "fingerprint": encoder.fingerprint()}
     partial = output.with_suffix(".part")
     save_file({"features": torch.cat(encoded)}, partial, metadata)
     os.replace(partial, output)
@@ -115,6 +111,6 @@ def _try_read(path: Path, size: int) -> Tensor | None:
         return None
 
 
-def photos_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def photos_in(folder: Path) -> list[Path]:
     """The photo files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)

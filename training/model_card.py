@@ -81,10 +81,10 @@ Entity-level, exact span and type, on the valid splits, which also chose the epo
 
 ## Limits
 
-English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Spans are at most {width} words
-wide. Names that are common in the training data (politicians, athletes and singers of those years) are favoured. Where
-the benchmarks disagree (whether a @handle is an entity), so does the model. It reads a photo's gist, not the writing in
-it, and it does not recognise faces. Not fit for decisions about people.
+English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Spans are at most {width}
+words wide. Names that are common in the training data (politicians, athletes and singers of those years) are favoured.
+Where the benchmarks disagree (whether a @handle is an entity), so does the model. It reads a photo's gist, not the
+writing in it, and it does not recognise faces. Not fit for decisions about people.
 
 ## Recipe
 

@@ -25,7 +25,9 @@ class Recipe(BaseModel):
     image_encoder_weights: str | None = Field(
         None, description="`package:NAME` for weights inside an installed package; else its library's published ones"
     )
-    pretrained: bool = Field(True, description="false builds both encoders from their configuration, with random weights")
+    pretrained: bool = Field(
+        True, description="false builds both encoders from their configuration, with random weights"
+    )
     use_cmib: bool = Field(True, description="false switches the information bottleneck off (table 4)")
     use_cma: bool = Field(True, description="false switches the cross-modal attention off (table 4)")
     max_span_width: PositiveInt = Field(4, description="widest span, in words")
@@ -35,8 +37,12 @@ class Recipe(BaseModel):
     batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
     encoder_learning_rate: NonNegativeFloat = Field(description="of the text encoder")
     head_learning_rate: NonNegativeFloat = Field(description="of everything trained from scratch")
-    image_encoder_learning_rate: NonNegativeFloat = Field(1e-5, description="of the image encoder, where it is fine-tuned")
-    fine_tune_image_encoder: bool = Field(False, description="true trains the image encoder too; nothing is cached then")
+    image_encoder_learning_rate: NonNegativeFloat = Field(
+        1e-5, description="of the image encoder, where it is fine-tuned"
+    )
+    fine_tune_image_encoder: bool = Field(
+        False, description="true trains the image encoder too; nothing is cached then"
+    )
     warmup: Fraction = Field(0.1, description="share of the steps over which the learning rate rises")
     weight_decay: NonNegativeFloat = Field(0.01, description="AdamW's")
     cmib_weight: NonNegativeFloat = Field(0.1, description="λ of eq. 16")

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import set_seed
 
 from model import SMNER, SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, save_checkpoint
 from training.dataset import Collator, PostDataset
-from training.encoders import build
+from training.encoders import FrozenImageEncoder, build
 from training.evaluation import predict, score
-from training.image_features import ImageFeatureFile, cache_images, photo_id
+from training.image_features import ImageFeatureFile, cache_images
 from training.model_card import model_card
 from training.posts import LabelledPost, entity_types
 from training.recipe import Recipe
@@ -55,10 +54,13 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
     set_seed(recipe.seed)
     ready = [ImageFeatureFile(source.image_features) if source.image_features else None for source in sources]
     model, processor = build(recipe, data.types, image_feature_size=_foreign_feature_size(recipe, ready))
-    features = [
-        file or _cached_features(model, processor, recipe, posts, output / f"image-features-{i}.safetensors")
-        for i, (file, posts) in enumerate(zip(ready, data.all_posts(), strict=True))
-    ]
+    features = list(ready)
+    if model.image_encoder is not None and not recipe.fine_tune_image_encoder:
+        encoder = FrozenImageEncoder(str(recipe.image_encoder), model.image_encoder.eval(), processor.photos)
+        features = [
+            file or _cached_features(encoder, posts, output / f"image-features-{i}.safetensors")
+            for i, (file, posts) in enumerate(zip(ready, data.all_posts(), strict=True))
+        ]
     collator = Collator(processor, model.config.label2id, recipe.max_span_width)
     valid = zip(data.names, _datasets(data.valid, processor, features, recipe), strict=True)
     trainer = SMNERTrainer(
@@ -134,50 +136,16 @@ def _foreign_feature_size(recipe: Recipe, ready: Sequence[ImageFeatureFile | Non
     return sizes.pop() if sizes else None
 
 
-def _cached_features(
-    model: SMNER, processor: SMNERProcessor, recipe: Recipe, posts: Sequence[LabelledPost], path: Path
-) -> ImageFeatureFile | None:
+def _cached_features(encoder: FrozenImageEncoder, posts: Sequence[LabelledPost], path: Path) -> ImageFeatureFile | None:
+    """Features of the posts' photos, encoded now unless an interrupted run has left them; None without photos."""
     photos = [post.photo for post in posts if post.photo is not None]
-    if not photos or recipe.fine_tune_image_encoder or model.image_encoder is None:
+    if not photos:
         return None
-    print_ = encoder_fingerprint(model, processor)
-    if path.is_file():
-        file = ImageFeatureFile(path)
-        if file.metadata.get("fingerprint") == print_ and all(photo_id(photo) in file for photo in photos):
-            return file
-    encode = photo_encoder(model, processor)
-    broken = cache_images(
-        photos,
-        path,
-        encoder=recipe.image_encoder or "",
-        encode=encode,
-        photo_size=processor.photos.size,
-        fingerprint=print_,
-    )
-    for photo in broken:
+    if path.is_file() and ImageFeatureFile(path).metadata.get("fingerprint") == encoder.fingerprint():
+        return ImageFeatureFile(path)
+    for photo in cache_images(photos, path, encoder):
         print(f"{photo}: cannot be read, its post is trained as one without a photo")
     return ImageFeatureFile(path)
-
-
-def photo_encoder(model: SMNER, processor: SMNERProcessor) -> Any:
-    """uint8 photos (N, 3, size, size) → features (N, 1 + m, C), on the model's device, in evaluation mode."""
-
-    @torch.inference_mode()
-    def encode(photos: Tensor) -> Tensor:
-        model.eval()
-        return model.encode_images(processor.normalise(photos.to(model.device)))
-
-    return encode
-
-
-def encoder_fingerprint(model: SMNER, processor: SMNERProcessor) -> str:
-    """Tells image encoders apart by weights and preprocessing, so that a stale cache is not taken."""
-    digest = hashlib.sha256(json.dumps(processor.photos.to_dict(), sort_keys=True).encode())
-    assert model.image_encoder is not None
-    for name, tensor in model.image_encoder.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _datasets(
@@ -204,16 +172,17 @@ def _finish(
     model: SMNER = trainer.accelerator.unwrap_model(trainer.model)
     dtype = torch.float16 if recipe.half_precision else torch.float32
     model.to(dtype).float()
-    scores = {
-        name: score(part.posts, predict(model, part, trainer.collator)) for name, part in trainer.valid.items()
-    }
+    scores = {name: score(part.posts, predict(model, part, trainer.collator)) for name, part in trainer.valid.items()}
     card = model_card(
         recipe,
         scores=scores,
         parameters=sum(p.numel() for p in model.parameters()),
         types=data.types,
         posts={name: len(part) for name, part in zip(data.names, data.train, strict=True)},
-        photos={name: sum(map(part.has_image, range(len(part)))) for name, part in zip(data.names, trainer.parts, strict=True)},
+        photos={
+            name: sum(map(part.has_image, range(len(part))))
+            for name, part in zip(data.names, trainer.parts, strict=True)
+        },
         checksums={name: source.checksum("train") for name, source in zip(data.names, sources, strict=True)},
         held_out=len(data.held_out),
     )

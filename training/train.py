@@ -31,7 +31,9 @@ class _PhotosOfLastData(argparse.Action):
 def arguments() -> argparse.ArgumentParser:
     """The command line of ``smner-train``."""
     parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
-    parser.add_argument("recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact) or a .toml file")
+    parser.add_argument(
+        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact) or a .toml file"
+    )
     parser.add_argument(
         "--data", type=lambda path: DataSource(Path(path)), action="append", required=True, metavar="DIR",
         help="folder with train and valid splits, or one .txt or .jsonl file to train on; may be repeated",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
 from model import SMNER
 from training.dataset import Collator, PostDataset
@@ -56,6 +56,9 @@ class SMNERTrainer(Trainer):
             callbacks=[EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [],
         )
 
+    optimizer: torch.optim.Optimizer | None
+    control: TrainerControl
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with a learning rate for each encoder and one for the heads; no decay on biases and norms."""
         if self.optimizer is None:
@@ -76,7 +79,9 @@ class SMNERTrainer(Trainer):
             "text_encoder": self.recipe.encoder_learning_rate,
             "image_encoder": self.recipe.image_encoder_learning_rate,
         }
-        return next((rate for part, rate in rates.items() if part in parameter.split(".")), self.recipe.head_learning_rate)
+        return next(
+            (rate for part, rate in rates.items() if part in parameter.split(".")), self.recipe.head_learning_rate
+        )
 
     def _get_train_sampler(self, train_dataset: Any = None) -> GroupedSampler:  # noqa: ARG002 - Trainer's signature
         return GroupedSampler(

@@ -1,0 +1,128 @@
+"""``smner-recognize``: entities of one post, or of a file of posts, as JSON."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers.utils import logging
+
+from model.entities import Entity
+from model.errors import InvalidPost, SMNERError
+from model.recognizer import Post, Recognizer
+
+_BATCH = 16
+
+
+def entity_to_dict(entity: Entity) -> dict[str, Any]:
+    """An entity as JSON-ready values; without attention where it was not asked for."""
+    return {key: value for key, value in asdict(entity).items() if value is not None}
+
+
+def recognize_file(recognizer: Recognizer, source: Path, output: Path) -> None:
+    """Recognise every post of a JSON-lines file and append one line for each to ``output``.
+
+    A line of ``source`` is an object with ``text`` (or ``tokens``, joined by blanks) and perhaps ``id`` and ``image``,
+    a path relative to the file. Posts that ``output`` already answers are passed over, so an interrupted run goes on
+    where it stopped. A post that cannot be read gets an ``error`` instead of ``entities``.
+    """
+    with source.open(encoding="utf-8", newline="\n") as lines:
+        total = sum(1 for line in lines if line.strip())
+    done = _complete_lines(output)
+    with (
+        source.open(encoding="utf-8", newline="\n") as lines,
+        output.open("a", encoding="utf-8") as answers,
+        tqdm(total=total, initial=done, unit="post", desc="recognising") as progress,
+    ):
+        remaining = islice((line for line in lines if line.strip()), done, None)
+        while group := list(islice(remaining, _BATCH)):
+            for answer in _answers(recognizer, group, source.parent):
+                answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            answers.flush()
+            progress.update(len(group))
+
+
+def _complete_lines(output: Path) -> int:
+    """How many answers ``output`` holds; a line cut off by an interruption is removed."""
+    if not output.exists():
+        return 0
+    content = output.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with output.open("r+b") as file:
+            file.truncate(whole)
+    return content.count(b"\n")
+
+
+def _answers(recognizer: Recognizer, lines: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
+    prepared = [_prepare(recognizer, line, folder) for line in lines]
+    found = iter(recognizer.run([post for _, post in prepared if isinstance(post, Post)]))
+    for name, post in prepared:
+        if isinstance(post, Post):
+            entities = [entity_to_dict(entity) for entity in next(found)]
+            yield {"id": name, "text": post.source, "entities": entities, "image_used": post.photo is not None}
+        else:
+            yield {"id": name, "error": post}
+
+
+def _prepare(recognizer: Recognizer, line: str, folder: Path) -> tuple[object, Post | str]:
+    """The post's id, and the post or what is wrong with it."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        return None, f"not JSON: {error}"
+    if not isinstance(record, dict):
+        return None, "not a JSON object"
+    text = record.get("text") or " ".join(map(str, record.get("tokens", ())))
+    name = record.get("id")
+    if not isinstance(text, str) or not text:
+        return name, 'neither "text" nor "tokens"'
+    try:
+        return name, recognizer.prepare(text, folder / record["image"] if record.get("image") else None)
+    except (InvalidPost, OSError) as error:
+        return name, str(error)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of ``smner-recognize``."""
+    parser = argparse.ArgumentParser("smner-recognize", description="Recognise named entities in posts.")
+    parser.add_argument("text", nargs="?", help="the post's text")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="the post's photo")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder; the embedded one if not given"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--input", type=Path, metavar="FILE", help="posts, a JSON object a line")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the answers to --input go")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
+    parser = arguments()
+    options = parser.parse_args(argv)
+    if (options.text is None) == (options.input is None):
+        parser.error("give either a text or --input")
+    if (options.input is None) != (options.output is None):
+        parser.error("--input and --output go together")
+    logging.disable_progress_bar()
+    try:
+        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
+        if options.input is not None:
+            recognize_file(recognizer, options.input, options.output)
+        else:
+            entities = recognizer.recognize(options.text, options.image)
+            print(json.dumps([entity_to_dict(entity) for entity in entities], ensure_ascii=False, indent=2))
+    except (SMNERError, OSError) as error:
+        print(f"smner-recognize: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""``python -m training`` is ``smner-train``, for launchers such as torchrun."""
+
+import sys
+
+from training.train import main
+
+sys.exit(main())

@@ -1,0 +1,119 @@
+"""``smner-evaluate``: how well a checkpoint does on a split, as a table and a report."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from model import Recognizer
+from model.errors import SMNERError
+from training.dataset import Collator, PostDataset
+from training.evaluation import Predictions, Scores, mentions, predict, score, score_by_mention, score_by_type
+from training.image_features import ImageFeatureFile
+from training.posts import LabelledPost, entity_types
+from training.sources import DataSource
+
+
+def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str, Any]:
+    """Run a checkpoint over the tagged posts of a split.
+
+    Mentions count as seen if the train split of the same source has them.
+
+    Returns:
+        The report, with F1 and the like as fractions.
+
+    Raises:
+        ValueError: nothing is tagged, or with types that the checkpoint does not know.
+        FileNotFoundError: there is no such split.
+    """
+    posts = [post for post in source.read(split) if post.entities is not None]
+    types = recognizer.model.config.entity_types
+    _check(posts, types, source, split)
+    features = ImageFeatureFile(source.image_features) if source.image_features else None
+    dataset = PostDataset(posts, recognizer.processor, features=features, decode_photos=features is None)
+    collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
+    began = time.perf_counter()
+    predicted = predict(recognizer.model, dataset, collator, progress=True)
+    seconds = time.perf_counter() - began
+    return {
+        **asdict(score(posts, predicted)),
+        "by_type": {kind: asdict(s) for kind, s in score_by_type(posts, predicted, types).items()},
+        **_by_mention(posts, predicted, source),
+        "without_image": sum(not dataset.has_image(i) for i in range(len(dataset))) + len(dataset.broken),
+        "seconds": round(seconds, 3),
+        "checkpoint_sha256": recognizer.revision,
+        "data_sha256": source.checksum(split),
+    }
+
+
+def _check(posts: Sequence[LabelledPost], types: Sequence[str], source: DataSource, split: str) -> None:
+    if not posts:
+        raise ValueError(f"{source.path}: {split} has no tagged posts")
+    foreign = sorted(set(entity_types(posts)) - set(types))
+    if foreign:
+        raise ValueError(
+            f"{source.path}: {split} has types that the checkpoint does not know: {', '.join(foreign)} "
+            f"(it knows {', '.join(types)})"
+        )
+
+
+def _by_mention(posts: Sequence[LabelledPost], predicted: Predictions, source: DataSource) -> dict[str, Any]:
+    if source.file("train") is None:
+        return {"seen": None, "unseen": None}
+    seen, unseen = score_by_mention(posts, predicted, mentions(source.read("train")))
+    return {"seen": asdict(seen), "unseen": asdict(unseen)}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for a person's eyes."""
+    rows = [("all", report), *report["by_type"].items()]
+    rows += [(name, report[name]) for name in ("seen", "unseen") if report[name] is not None]
+    lines = [f"{'':8} {'precision':>9} {'recall':>9} {'F1':>9} {'support':>9}"]
+    for name, row in rows:
+        s = Scores(**{key: row[key] for key in ("precision", "recall", "f1", "support")})
+        lines.append(f"{name:8} {s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.support:9d}")
+    lines.append(f"{report['without_image']} posts without a photo, {report['seconds']} s")
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of ``smner-evaluate``."""
+    parser = argparse.ArgumentParser("smner-evaluate", description="Measure a checkpoint on a split.")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder; the embedded one if not given"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with SPLIT.txt or SPLIT.jsonl")
+    parser.add_argument("--split", required=True, help="train, valid, test, or the stem of another file in the folder")
+    photos = parser.add_mutually_exclusive_group()
+    photos.add_argument("--images", type=Path, metavar="DIR", help="the photos")
+    photos.add_argument("--image-features", type=Path, metavar="FILE", help="ready image features")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="where the report goes")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
+    options = arguments().parse_args(argv)
+    logging.disable_progress_bar()
+    source = DataSource(options.data, options.images, options.image_features)
+    try:
+        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
+        report = evaluate(recognizer, source, options.split)
+    except (SMNERError, ValueError, OSError) as error:
+        print(f"smner-evaluate: {error}", file=sys.stderr)
+        return 2
+    print(table(report))
+    if options.report is not None:
+        options.report.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
