@@ -91,7 +91,9 @@ def info_nce(scores: Tensor) -> Tensor:
 
 def mean_rank(scores: Tensor) -> Tensor:
     """Mean place of the true pair in each row of ``scores`` (B, B), 1 at best, (B + 1) / 2 at chance."""
-    return 1 + (scores > scores.diagonal()[:, None]).sum(1).float().mean()
+    own = scores.diagonal()[:, None]
+    better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
+    return 1 + (better + equal / 2).mean()
 
 
 def kl_divergence(image: Gaussian, text: Gaussian) -> Tensor:

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from model.configuration import NO_ENTITY, SMNERConfig
 from model.errors import InvalidCheckpoint
@@ -64,7 +64,7 @@ def verify_checkpoint(folder: Path) -> str:
         raise InvalidCheckpoint(f"{folder}: no such folder")
     if not (folder / CHECKSUM_FILE).is_file():
         raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is not complete")
-    lines = (folder / CHECKSUM_FILE).read_text("utf-8").splitlines()
+    lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in REQUIRED_FILES:
         if name not in sums:
@@ -108,11 +108,12 @@ def load_model(folder: Path) -> SMNER:
 
 
 def _check_labels(folder: Path, config: SMNERConfig) -> None:
-    with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
-        name = "classifier.layers.4.bias"
-        if name not in set(weights.keys()):
-            raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: not the weights of SMNER, {name} is missing")
-        classes = weights.get_slice(name).get_shape()[0]
+    name = "classifier.layers.4.bias"
+    try:
+        with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
+            classes = weights.get_slice(name).get_shape()[0]
+    except SafetensorError as error:
+        raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: not the weights of SMNER: {error}") from error
     if classes != config.num_labels:
         labels = ", ".join((NO_ENTITY, *config.entity_types))
         raise InvalidCheckpoint(

@@ -39,8 +39,8 @@ class ImageTooLarge(InvalidPost):
 
     code = "image_too_large"
 
-    def __init__(self, *, width: int, height: int, limit: int) -> None:
-        super().__init__(f"the photo has {width} × {height} = {width * height} pixels, at most {limit} are decoded")
+    def __init__(self, *, pixels: str, limit: int) -> None:
+        super().__init__(f"the photo has {pixels} pixels, at most {limit} are decoded")
         self.limit = limit
 
 

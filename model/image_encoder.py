@@ -76,6 +76,8 @@ class _TimmTrunk(nn.Module):
 
 
 def _timm(architecture: str, pretrained: bool) -> tuple[nn.Module, int]:
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm has no model called {architecture!r}")
     backbone: Any = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
     with torch.no_grad():
         shape = backbone.eval().forward_features(torch.zeros(1, *backbone.pretrained_cfg["input_size"])).shape

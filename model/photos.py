@@ -5,7 +5,6 @@ The size is read from the header before anything is decoded, and a large JPEG is
 """
 
 import io
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,15 +60,13 @@ def read_photo(photo: Photo, *, size: int, max_pixels: int = MAX_PIXELS) -> Tens
         UnsupportedImage, ImageTooLarge, UnreadableImage: the photo is at fault.
         OSError: the path cannot be read.
     """
-    if isinstance(photo, Image.Image):
-        return _to_square(photo, size)
-    content = photo if isinstance(photo, bytes) else Path(photo).read_bytes()
+    content = photo if isinstance(photo, bytes | Image.Image) else Path(photo).read_bytes()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large images; the limit is ours
-            with open_photo(content, max_pixels=max_pixels) as image:
-                image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
-                return _to_square(image, size)
+        if isinstance(content, Image.Image):
+            return _to_square(content, size)
+        with open_photo(content, max_pixels=max_pixels) as image:
+            image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
+            return _to_square(image, size)
     except (UnsupportedImage, ImageTooLarge, UnreadableImage):
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
@@ -80,18 +77,20 @@ def open_photo(content: bytes, *, max_pixels: int) -> Image.Image:
     """Read a photo's header and check its format and size; nothing is decoded yet."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage("the photo's header announces an absurd size") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
+        raise ImageTooLarge(pixels=f"more than {Image.MAX_IMAGE_PIXELS}", limit=max_pixels) from error
     except Exception as error:
         raise UnsupportedImage("the photo is not a JPEG, PNG, WebP or GIF file") from error
     width, height = image.size
     if width * height > max_pixels:
-        raise ImageTooLarge(width=width, height=height, limit=max_pixels)
+        raise ImageTooLarge(pixels=f"{width} × {height} = {width * height}", limit=max_pixels)
     return image
 
 
 def _to_square(image: Image.Image, size: int) -> Tensor:
     upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # Pillow would cut off at 255 instead of scaling
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.has_transparency_data:
         layered = upright.convert("RGBA")
         upright = Image.new("RGBA", layered.size, _BACKGROUND)

@@ -4,6 +4,7 @@ Notation: B posts, T sub-tokens of the longest, n words of the longest, (1 + m, 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from model.errors import TextTooLong
+from model.errors import InvalidCheckpoint, TextTooLong
 from model.morphology import morph
 from model.photos import MAX_PIXELS, Photo, PhotoSettings, read_photo
 from model.words import Word, join_words, split_words
 
 PHOTO_SETTINGS_FILE = "preprocessor_config.json"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Batch = dict[str, Tensor]
 
@@ -59,11 +62,15 @@ class SMNERProcessor:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Read the tokenizer's files and the photo settings from a checkpoint folder."""
-        settings = json.loads((Path(folder) / PHOTO_SETTINGS_FILE).read_text("utf-8"))
+        path = Path(folder) / PHOTO_SETTINGS_FILE
+        try:
+            settings = json.loads(path.read_text("utf-8"))
+            photos = PhotoSettings(
+                size=settings["size"], mean=tuple(settings["mean"]), deviation=tuple(settings["deviation"])
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidCheckpoint(f"{path}: not photo settings: {error!r}") from error
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        photos = PhotoSettings(
-            size=settings["size"], mean=tuple(settings["mean"]), deviation=tuple(settings["deviation"])
-        )
         return cls(tokenizer, photos, max_tokens=tokenizer.model_max_length)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -90,7 +97,7 @@ class SMNERProcessor:
         return read_photo(photo, size=self.photos.size, max_pixels=max_pixels)
 
     def _encode(self, words: list[Word]) -> EncodedText:
-        pieces = [word.text for word in words]
+        pieces = [_SURROGATE.sub("\ufffd", word.text) for word in words]  # the backend takes Unicode scalars only
         encoding = self._backend.encode(pieces, is_pretokenized=True)
         seen = set(encoding.word_ids)
         if missing := [i for i in range(len(pieces)) if i not in seen]:

@@ -15,13 +15,12 @@ _WORD = regex.compile(
       (?:https?://|www\.)[^\s<>"“”]*[^\s<>"“”.,;:!?)\]}'’…]…?          # URL, without the punctuation behind it
     | \p{RI}\p{RI}                                                     # flag
     | [0-9\#*]\uFE0F?\u20E3                                            # keycap
-    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*   # emoji: skin tone, tags,
-      (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\uFE0F\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
-    | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{N}])                   # emoticon
-    | \p{N}+(?:[.,]\p{N}+)*(?![\p{L}\p{M}_])                           # number
-    | \p{N}+(?=[\p{L}_])                                               # number in front of letters
+    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*   # emoji: skin tone, tags,
+      (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
+    | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{M}\p{N}])                   # emoticon
+    | (?:\p{N}(?!\uFE0F?\u20E3))++(?:[.,](?:\p{N}(?!\uFE0F?\u20E3))++)*+\p{M}*   # number, not into a keycap
     | \p{Han}\p{M}*                                                    # an ideograph is a word of its own
-    | [\p{L}_][[\p{L}\p{M}\p{N}_]--\p{Han}]*(?:[\u200C\u200D][[\p{L}\p{M}\p{N}_]--\p{Han}]+)*   # letters first
+    | [\p{L}_](?:[\u200C\u200D]?(?:[[\p{L}\p{M}_]--\p{Han}]|\p{N}(?!\uFE0F?\u20E3)))*+   # letters first
     | \S\p{M}*                                                         # anything else, with its combining marks
     """,
     regex.VERBOSE | regex.VERSION1,

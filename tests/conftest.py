@@ -47,7 +47,7 @@ def processor(tokenizer: BertTokenizerFast) -> SMNERProcessor:
 
 @pytest.fixture
 def config(tokenizer: BertTokenizerFast) -> SMNERConfig:
-    """Two layers of width 24, two heads, and the smallest backbone that timm has: (N, 24, 2, 2) from 64 × 64."""
+    """Two layers of width 24, two heads, and the smallest backbone that timm has: (N, 256, 2, 2) from 64 × 64."""
     text = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=24,

@@ -1,0 +1,229 @@
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from model import SMNER, InvalidCheckpoint, Recognizer, SMNERConfig, SMNERProcessor
+from model.checkpoint import (
+    CHECKSUM_FILE,
+    CONFIG_FILE,
+    MODEL_CARD_FILE,
+    WEIGHTS_FILE,
+    embedded_checkpoint,
+    load_model,
+    save_checkpoint,
+    verify_checkpoint,
+    write_checksums,
+)
+from model.processor import PHOTO_SETTINGS_FILE
+
+FILES = [CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", "tokenizer_config.json", MODEL_CARD_FILE]
+
+
+def change_config(folder: Path, **changes: Any) -> None:
+    """Edit the configuration and make the checksums fit again."""
+    path = folder / CONFIG_FILE
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+    write_checksums(folder)
+
+
+def test_a_checkpoint_has_every_file_and_nothing_else(tiny_checkpoint: Path) -> None:
+    assert sorted(path.name for path in tiny_checkpoint.iterdir()) == sorted([*FILES, CHECKSUM_FILE])
+
+
+def test_its_checksums_are_verified_by_sha256sum(tiny_checkpoint: Path) -> None:
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", CHECKSUM_FILE], cwd=tiny_checkpoint, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.count(": OK") == len(FILES)
+
+
+def test_the_revision_changes_with_any_file(tiny_checkpoint: Path) -> None:
+    before = verify_checkpoint(tiny_checkpoint)
+    assert verify_checkpoint(tiny_checkpoint) == before
+    (tiny_checkpoint / MODEL_CARD_FILE).write_text("# other\n", "utf-8")
+    write_checksums(tiny_checkpoint)
+    assert verify_checkpoint(tiny_checkpoint) != before
+
+
+@pytest.mark.parametrize("name", [*FILES, CHECKSUM_FILE])
+def test_a_changed_byte_is_refused_with_the_files_name(tiny_checkpoint: Path, name: str) -> None:
+    path = tiny_checkpoint / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x01
+    path.write_bytes(content)
+    with pytest.raises(InvalidCheckpoint, match=name if name != CHECKSUM_FILE else "SHA256SUMS|not list"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_refused_with_its_name(tiny_checkpoint: Path, name: str) -> None:
+    (tiny_checkpoint / name).unlink()
+    with pytest.raises(InvalidCheckpoint, match=f"{name}: missing"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_missing_checksums_mean_half_a_checkpoint(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / CHECKSUM_FILE).unlink()
+    with pytest.raises(InvalidCheckpoint, match="SHA256SUMS: missing, the checkpoint is not complete"):
+        verify_checkpoint(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE])
+def test_checksums_that_leave_out_a_file_are_refused(tiny_checkpoint: Path, name: str) -> None:
+    path = tiny_checkpoint / CHECKSUM_FILE
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.endswith(f"  {name}")]
+    path.write_text("\n".join(lines), "utf-8")
+    with pytest.raises(InvalidCheckpoint, match=f"does not list {name}"):
+        verify_checkpoint(tiny_checkpoint)
+
+
+def test_checksums_that_are_not_text_are_refused(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / CHECKSUM_FILE).write_bytes(b"\xff\x00\xfe")
+    with pytest.raises(InvalidCheckpoint, match=CHECKSUM_FILE):
+        verify_checkpoint(tiny_checkpoint)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCheckpoint, match="absent: no such folder"):
+        Recognizer.from_pretrained(tmp_path / "absent")
+
+
+def test_another_number_of_labels_is_refused(tiny_checkpoint: Path) -> None:
+    change_config(tiny_checkpoint, id2label={"0": "O", "1": "PER"}, label2id={"O": 0, "PER": 1})
+    with pytest.raises(InvalidCheckpoint, match=r"2 labels \(O, PER\), but the weights have 5 classes"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_foreign_labels_are_refused(tiny_checkpoint: Path) -> None:
+    labels = {"0": "B-PER", "1": "I-PER", "2": "B-LOC", "3": "I-LOC", "4": "O"}
+    change_config(tiny_checkpoint, id2label=labels, label2id={label: int(i) for i, label in labels.items()})
+    with pytest.raises(InvalidCheckpoint, match=r"config\.json: labels must be 'O' at index 0"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_a_configuration_that_is_no_json_is_refused(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / CONFIG_FILE).write_text("{", "utf-8")
+    write_checksums(tiny_checkpoint)
+    with pytest.raises(InvalidCheckpoint, match=CONFIG_FILE):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"size": 64}'])
+def test_photo_settings_that_cannot_be_read_are_refused(tiny_checkpoint: Path, content: str) -> None:
+    (tiny_checkpoint / PHOTO_SETTINGS_FILE).write_text(content, "utf-8")
+    write_checksums(tiny_checkpoint)
+    with pytest.raises(InvalidCheckpoint, match=PHOTO_SETTINGS_FILE):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_weights_of_another_network_are_refused(tiny_checkpoint: Path) -> None:
+    save_file(nn.Linear(2, 2).state_dict(), tiny_checkpoint / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_checksums(tiny_checkpoint)
+    with pytest.raises(InvalidCheckpoint, match=r"model\.safetensors: not the weights of SMNER"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_weights_that_are_no_safetensors_are_refused(tiny_checkpoint: Path) -> None:
+    (tiny_checkpoint / WEIGHTS_FILE).write_bytes(b"not tensors")
+    write_checksums(tiny_checkpoint)
+    with pytest.raises(InvalidCheckpoint, match=WEIGHTS_FILE):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_cmib": False}, "unexpected keys: bottleneck"),
+        ({"max_span_width": 8}, "mismatched keys: .*span_encoder.length.weight"),
+        ({"image_encoder": "timm:test_resnet"}, "missing keys: image_encoder"),
+    ],
+)
+def test_weights_that_do_not_fit_the_configuration_are_refused(
+    tiny_checkpoint: Path, change: dict[str, Any], message: str
+) -> None:
+    change_config(tiny_checkpoint, **change)
+    with pytest.raises(InvalidCheckpoint, match=message):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_a_missing_tensor_is_refused_by_name(tiny_checkpoint: Path) -> None:
+    tensors = load_file(tiny_checkpoint / WEIGHTS_FILE)
+    del tensors["no_image"]
+    save_file(tensors, tiny_checkpoint / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_checksums(tiny_checkpoint)
+    with pytest.raises(InvalidCheckpoint, match="missing keys: no_image"):
+        load_model(tiny_checkpoint)
+
+
+def test_a_checkpoint_gives_back_the_same_weights_and_logits(
+    smner: SMNER, processor: SMNERProcessor, tmp_path: Path, jpeg: bytes
+) -> None:
+    """With statistics in the image encoder's batch norms, which are buffers and no parameters."""
+    smner.train()(**processor(["a"] * 4, [jpeg] * 4))
+    save_checkpoint(tmp_path, smner.eval(), processor, model_card="# tiny\n")
+    batch = processor(["Kawhi Leonard", "hi"], [jpeg, None])
+    loaded = load_model(tmp_path)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.state_dict(), smner.state_dict(), atol=0, rtol=0)
+    torch.testing.assert_close(loaded(**batch).logits, smner(**batch).logits, atol=1e-6, rtol=0)  # memory alignment
+
+
+def test_half_precision_weights_are_loaded_in_single_precision(
+    smner: SMNER, processor: SMNERProcessor, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, smner.half(), processor, model_card="# tiny\n")
+    loaded = load_model(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.no_image, smner.no_image.float())
+
+
+@pytest.mark.parametrize("ablation", [{"use_cmib": False}, {"use_cma": False}, {"image_encoder": None}])
+def test_ablations_are_saved_and_loaded(
+    config: SMNERConfig, processor: SMNERProcessor, tmp_path: Path, ablation: dict[str, Any]
+) -> None:
+    arguments = {"text_config": config.text_config, "attention_heads": 2, "image_feature_size": 24}
+    model = SMNER(SMNERConfig(**arguments | {"image_encoder": "timm:test_efficientnet"} | ablation)).eval()
+    save_checkpoint(tmp_path, model, processor, model_card="# tiny\n")
+    batch = processor(["Kawhi Leonard"])
+    assert torch.equal(load_model(tmp_path)(**batch).logits, model(**batch).logits)
+
+
+def test_writing_over_a_checkpoint_takes_its_checksums_away_first(
+    tiny_checkpoint: Path, smner: SMNER, processor: SMNERProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that dies in between leaves half a checkpoint, which is refused."""
+
+    def die(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smner, "save_pretrained", die)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tiny_checkpoint, smner, processor, model_card="# tiny\n")
+    with pytest.raises(InvalidCheckpoint, match="SHA256SUMS: missing"):
+        verify_checkpoint(tiny_checkpoint)
+
+
+def test_loading_touches_no_network(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        asked.append(str(arguments))
+        raise OSError("no network in this test")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    Recognizer.from_pretrained(tiny_checkpoint, device="cpu").recognize("Kawhi Leonard")
+    assert asked == []
+
+
+def test_the_embedded_checkpoint_lies_inside_the_package() -> None:
+    assert embedded_checkpoint().parts[-2:] == ("model", "smner-compact")

@@ -1,0 +1,285 @@
+import io
+import struct
+import threading
+import time
+import tracemalloc
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+import model.photos
+from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
+from model.photos import PhotoSettings, read_photo
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+ROTATE_90, ROTATE_180, ROTATE_270 = Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270
+FLIP, FLOP = Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_LEFT_RIGHT
+
+
+def file_of(image: Image.Image, format_: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def colour(pixels: Tensor) -> list[int]:
+    """The mean colour of (3, H, W)."""
+    return pixels.float().mean((1, 2)).round().int().tolist()
+
+
+def difference(left: Tensor, right: Tensor) -> float:
+    return (left.float() - right.float()).abs().mean().item()
+
+
+@pytest.mark.parametrize("format_", ["PNG", "GIF", "WEBP", "JPEG"])
+def test_each_format_is_decoded_to_an_rgb_square(photo: Image.Image, format_: str) -> None:
+    pixels = read_photo(file_of(photo, format_, **({"quality": 95} if format_ in ("JPEG", "WEBP") else {})), size=64)
+    assert pixels.shape == (3, 64, 64)
+    assert pixels.dtype == torch.uint8
+    assert difference(pixels, read_photo(photo, size=64)) < 3  # GIF has 256 colours
+
+
+def test_the_whole_photo_is_rescaled_not_cropped() -> None:
+    """Left half red, right half blue, three times as wide as high: still half and half in the square."""
+    wide = Image.new("RGB", (300, 100), RED)
+    wide.paste(BLUE, (150, 0, 300, 100))
+    pixels = read_photo(wide, size=32)
+    assert colour(pixels[:, :, :15]) == list(RED)
+    assert colour(pixels[:, :, 17:]) == list(BLUE)
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
+def test_the_first_frame_of_an_animation_is_read(format_: str) -> None:
+    first, second = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), BLUE)
+    animation = file_of(first, format_, save_all=True, append_images=[second], lossless=True)
+    assert colour(read_photo(animation, size=8)) == list(RED)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored_as"),
+    [(1, None), (2, FLOP), (3, ROTATE_180), (4, FLIP), (6, ROTATE_90), (8, ROTATE_270)],
+)
+def test_a_photo_is_turned_upright_by_its_exif_orientation(
+    photo: Image.Image, orientation: int, stored_as: Image.Transpose | None
+) -> None:
+    """Orientation 6 says "turn by 90° clockwise to view", so it was stored turned the other way."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = photo if stored_as is None else photo.transpose(stored_as)
+    upright = read_photo(file_of(photo, "JPEG", quality=95), size=64)
+    assert difference(read_photo(file_of(stored, "JPEG", quality=95, exif=exif), size=64), upright) < 1
+
+
+@pytest.mark.parametrize(("mode", "clear"), [("RGBA", (0, 0, 0, 0)), ("LA", (0, 0))], ids=["RGBA", "LA"])
+def test_transparent_pixels_are_white(mode: str, clear: tuple[int, ...]) -> None:
+    assert colour(read_photo(file_of(Image.new(mode, (8, 8), clear)), size=8)) == [255, 255, 255]
+
+
+def test_a_half_transparent_black_is_grey() -> None:
+    """255 · (1 − 128 / 255) = 127."""
+    assert colour(read_photo(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), size=8)) == [127, 127, 127]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "GIF"])
+def test_a_transparent_palette_entry_is_white_and_the_others_keep_their_colour(format_: str) -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([*BLUE, *RED])
+    image.paste(1, (0, 0, 4, 8))
+    pixels = read_photo(file_of(image, format_, transparency=0), size=8)
+    assert colour(pixels[:, :, :3]) == list(RED)
+    assert colour(pixels[:, :, 5:]) == [255, 255, 255]
+
+
+def test_cmyk_is_read_in_its_colours() -> None:
+    """No cyan, all magenta and yellow, no black: red."""
+    red, green, blue = colour(read_photo(file_of(Image.new("CMYK", (64, 64), (0, 255, 255, 0)), "JPEG"), size=8))
+    assert red > 250
+    assert max(green, blue) < 5
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_black_and_white_grey_and_palette_photos_become_rgb(photo: Image.Image, mode: str) -> None:
+    converted = photo.convert(mode)
+    pixels = read_photo(file_of(converted), size=64)
+    assert difference(pixels, read_photo(converted.convert("RGB"), size=64)) < 1
+
+
+def test_sixteen_bit_grey_keeps_its_shades() -> None:
+    """A ramp from 0 to 65535 has the mean 32767.5 / 257 = 127.5; cut off at 255 it would be white."""
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    content = file_of(Image.fromarray(ramp))
+    assert Image.open(io.BytesIO(content)).mode == "I;16"
+    assert read_photo(content, size=64).float().mean().item() == pytest.approx(127.5, abs=1)
+
+
+def test_bytes_path_and_image_give_the_same_pixels(photo: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    pixels = read_photo(photo, size=64)
+    assert torch.equal(read_photo(path.read_bytes(), size=64), pixels)
+    assert torch.equal(read_photo(path, size=64), pixels)
+    assert torch.equal(read_photo(str(path), size=64), pixels)
+
+
+def test_a_large_jpeg_decoded_at_reduced_scale_looks_the_same(photo: Image.Image) -> None:
+    content = file_of(photo.resize((3000, 2000), Image.Resampling.LANCZOS), "JPEG", quality=90)
+    whole = Image.open(io.BytesIO(content)).convert("RGB")  # an image that is decoded already is not drafted
+    assert difference(read_photo(content, size=224), read_photo(whole, size=224)) < 1
+
+
+def test_a_large_jpeg_is_not_decoded_in_full(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4096 × 4096 for a square of 224: the smallest eighth above 2 · 224 is 512."""
+    decoded = []
+    to_square = model.photos._to_square
+
+    def spy(image: Image.Image, size: int) -> Tensor:
+        image.load()
+        decoded.append(image.size)
+        return to_square(image, size)
+
+    monkeypatch.setattr(model.photos, "_to_square", spy)
+    read_photo(file_of(photo.resize((4096, 4096)), "JPEG"), size=224)
+    assert decoded == [(512, 512)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a photo", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"\x89PNG", b"\xff\xd8\xff"],
+)
+def test_what_is_no_photo_is_unsupported(content: bytes) -> None:
+    with pytest.raises(UnsupportedImage, match="not a JPEG, PNG, WebP or GIF"):
+        read_photo(content, size=8)
+
+
+@pytest.mark.parametrize("format_", ["BMP", "TIFF", "ICO", "PPM"])
+def test_other_formats_are_unsupported_though_pillow_reads_them(format_: str) -> None:
+    with pytest.raises(UnsupportedImage):
+        read_photo(file_of(Image.new("RGB", (16, 16)), format_), size=8)
+
+
+def test_a_truncated_jpeg_is_unreadable(jpeg: bytes) -> None:
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_photo(jpeg[: len(jpeg) // 2], size=64)
+
+
+def test_a_truncated_photo_that_pillow_opened_is_unreadable_too(jpeg: bytes) -> None:
+    """``Image.open`` reads the header only, the damage shows when we decode."""
+    with pytest.raises(UnreadableImage):
+        read_photo(Image.open(io.BytesIO(jpeg[: len(jpeg) // 2])), size=64)
+
+
+SMALL = {name: file_of(Image.effect_noise((24, 24), 80).convert("RGB"), name) for name in model.photos.FORMATS}
+
+
+@pytest.mark.parametrize("format_", model.photos.FORMATS)
+@given(data=st.data())
+def test_damaged_bytes_raise_nothing_but_an_invalid_post(format_: str, data: st.DataObject) -> None:
+    content = bytearray(SMALL[format_])
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        pixels = read_photo(bytes(content[: data.draw(st.integers(0, len(content)))]), size=8)
+    except InvalidPost:
+        return
+    assert pixels.shape == (3, 8, 8)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that announces its size and then has next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [7_100, 9_000])
+def test_a_header_that_announces_too_many_pixels_is_refused_with_both_numbers(side: int) -> None:
+    with pytest.raises(ImageTooLarge, match=f"{side} × {side} = {side**2} pixels, at most 50000000"):
+        read_photo(png_header(side, side), size=8)
+
+
+@pytest.mark.parametrize("side", [12_000, 20_000, 100_000])
+def test_a_header_beyond_pillows_own_limits_is_too_large_as_well(side: int) -> None:
+    """Pillow warns from 9,459² pixels and raises from 13,378² before it tells the size."""
+    with pytest.raises(ImageTooLarge, match="at most 50000000"):
+        read_photo(png_header(side, side), size=8)
+
+
+def test_a_bomb_is_refused_at_once_with_little_memory() -> None:
+    """100,000 × 100,000 pixels would take 30 GB."""
+    tracemalloc.start()
+    started = time.process_time()
+    with pytest.raises(InvalidPost):
+        read_photo(png_header(100_000, 100_000), size=8)
+    assert time.process_time() - started < 0.5
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_exactly_as_many_pixels_as_allowed_are_decoded() -> None:
+    content = file_of(Image.new("RGB", (10, 10)))
+    assert read_photo(content, size=8, max_pixels=100).shape == (3, 8, 8)
+    with pytest.raises(ImageTooLarge, match="10 × 10 = 100 pixels, at most 99"):
+        read_photo(content, size=8, max_pixels=99)
+
+
+def test_the_pixel_limit_holds_for_a_path_too(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png_header(8_000, 8_000))
+    with pytest.raises(ImageTooLarge):
+        read_photo(tmp_path / "photo.png", size=8)
+
+
+def test_a_path_that_is_not_there_is_not_the_posts_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_photo(tmp_path / "absent.jpg", size=8)
+
+
+def test_decoding_in_two_threads_leaves_the_warning_filters_alone(jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``warnings.catch_warnings`` changes the whole process: A in, B in, A out, B out restores what A had set."""
+    a_in, b_in, a_out = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(image: Image.Image, size: int) -> Tensor:
+        if threading.current_thread().name == "A":
+            a_in.set()
+            b_in.wait(5)
+        else:
+            b_in.set()
+            a_out.wait(5)
+        return torch.zeros(3, size, size)
+
+    monkeypatch.setattr(model.photos, "_to_square", slow)
+    before = list(warnings.filters)
+    a, b = (threading.Thread(target=read_photo, args=(jpeg,), kwargs={"size": 8}, name=name) for name in "AB")
+    with warnings.catch_warnings():  # whatever is left behind goes when this test ends
+        a.start()
+        a_in.wait(5)
+        b.start()
+        a.join(5)
+        a_out.set()
+        b.join(5)
+        assert list(warnings.filters) == before
+
+
+def test_pixels_are_normalised_by_channel() -> None:
+    """White is (1 − mean) / deviation of ImageNet: 0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225."""
+    white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    expected = torch.tensor([2.248908, 2.428571, 2.64])
+    torch.testing.assert_close(PhotoSettings().normalise(white).flatten(), expected)
+
+
+def test_settings_default_to_imagenets() -> None:
+    assert PhotoSettings().to_dict() == {
+        "size": 224,
+        "mean": (0.485, 0.456, 0.406),
+        "deviation": (0.229, 0.224, 0.225),
+    }

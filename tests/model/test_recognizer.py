@@ -1,0 +1,185 @@
+import random
+from itertools import chain, pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model import Entity, Recognizer
+from model.errors import TextTooLong, UnsupportedImage
+from model.spans import span_index
+from model.words import split_words
+
+TEXTS = [
+    "Kawhi Leonard won it all with the #Raptors 👍🏽",
+    "hi",
+    "RT @NBA_1: can't wait for the 2nd game in St. Louis, see http://t.co/aB9 !",
+    "",
+    "e\u0301tat 🇫🇷 \u200d &amp; שָׁלוֹם 10,000",
+    "Game of Thrones",
+    "a " * 60,
+]
+
+
+@pytest.fixture
+def images(photo: Image.Image, jpeg: bytes) -> list[Image.Image | bytes | None]:
+    return [photo, None, jpeg, photo, photo.rotate(90), None, jpeg]
+
+
+def same(left: list[Entity], right: list[Entity]) -> bool:
+    """The same entities, scores to 1e-4."""
+
+    def places(entities: list[Entity]) -> list[tuple[str, str, int, int]]:
+        return [(entity.entity_group, entity.word, entity.start, entity.end) for entity in entities]
+
+    scores = [pytest.approx(entity.score, abs=1e-4) for entity in right]
+    return places(left) == places(right) and [entity.score for entity in left] == scores
+
+
+POSTS = st.text(max_size=60) | st.lists(
+    st.sampled_from([TEXTS[0], TEXTS[4], TEXTS[5], " ", "\x01", "\xa0"]), max_size=2
+).map("".join)
+
+
+@given(text=POSTS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_entitys_word_is_the_slice_of_the_text_that_its_offsets_say(recognizer: Recognizer, text: str) -> None:
+    for entity in recognizer.recognize(text):
+        assert entity.word
+        assert text[entity.start : entity.end] == entity.word
+        assert 0 < entity.score <= 1
+        assert entity.entity_group in ("PER", "LOC", "ORG", "MISC")
+
+
+def test_the_tiny_network_finds_entities_so_that_these_tests_have_something_to_compare(
+    recognizer: Recognizer, images: list[Image.Image | bytes | None]
+) -> None:
+    assert sum(map(len, recognizer.recognize_batch(TEXTS, images))) >= 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_a_batch_answers_as_if_each_post_were_asked_alone(
+    recognizer: Recognizer, images: list[Image.Image | bytes | None], batch_size: int
+) -> None:
+    alone = [recognizer.recognize(text, image) for text, image in zip(TEXTS, images, strict=True)]
+    recognizer.batch_size = batch_size
+    together = recognizer.recognize_batch(TEXTS, images)
+    assert all(map(same, together, alone))
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_neighbours_do_not_change_an_answer(
+    recognizer: Recognizer, images: list[Image.Image | bytes | None], order: int
+) -> None:
+    posts = list(zip(TEXTS, images, strict=True))
+    alone = [recognizer.recognize(*post) for post in posts]
+    chosen = random.Random(order).choices(range(len(posts)), k=6)
+    answers = recognizer.run([recognizer.prepare(*posts[i]) for i in chosen])
+    assert all(same(answer, alone[i]) for i, answer in zip(chosen, answers, strict=True))
+
+
+def test_a_saved_and_loaded_recognizer_gives_the_same_answers(
+    recognizer: Recognizer, tiny_checkpoint: Path, images: list[Image.Image | bytes | None]
+) -> None:
+    loaded = Recognizer.from_pretrained(tiny_checkpoint, device="cpu", batch_size=2)
+    assert loaded.name == "tiny"
+    assert len(loaded.revision) == 64
+    assert all(map(same, loaded.recognize_batch(TEXTS, images), recognizer.recognize_batch(TEXTS, images)))
+
+
+def test_answers_come_in_the_order_of_the_posts_though_batches_are_sorted_by_length(recognizer: Recognizer) -> None:
+    recognizer.batch_size = 2
+    texts = [f"{'Ab ' * length}end" for length in (20, 1, 15, 3, 9)]
+    answers = recognizer.recognize_batch(texts)
+    assert all(map(same, answers, [recognizer.recognize(text) for text in texts]))
+
+
+def test_entities_stand_by_position_without_overlap(recognizer: Recognizer) -> None:
+    entities = recognizer.recognize(TEXTS[2])
+    assert all(left.end <= right.start for left, right in pairwise(entities))
+
+
+def test_a_photo_matters(recognizer: Recognizer, photo: Image.Image) -> None:
+    with_photo, without = recognizer.recognize(TEXTS[0], photo), recognizer.recognize(TEXTS[0])
+    assert [entity.score for entity in with_photo] != [entity.score for entity in without]
+
+
+def test_bytes_path_and_image_get_the_same_answer(recognizer: Recognizer, photo: Image.Image, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    expected = recognizer.recognize(TEXTS[0], photo)
+    assert recognizer.recognize(TEXTS[0], path) == expected
+    assert recognizer.recognize(TEXTS[0], path.read_bytes()) == expected
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t\xa0\u3000"])
+def test_a_text_without_words_has_no_entities(recognizer: Recognizer, photo: Image.Image, text: str) -> None:
+    assert recognizer.recognize(text) == []
+    assert recognizer.recognize(text, photo) == []
+
+
+def test_no_posts_have_no_answers(recognizer: Recognizer) -> None:
+    assert recognizer.recognize_batch([]) == []
+    assert recognizer.run([]) == []
+
+
+def test_as_many_images_as_texts_are_wanted(recognizer: Recognizer) -> None:
+    with pytest.raises(ValueError, match="2 texts but 1 images"):
+        recognizer.recognize_batch(["a", "b"], [None])
+    with pytest.raises(ValueError, match="1 texts but 0 images"):
+        recognizer.recognize_batch(["a"], [])
+
+
+def test_an_invalid_post_is_refused(recognizer: Recognizer) -> None:
+    with pytest.raises(TextTooLong, match="202 sub-tokens, the model reads at most 128"):
+        recognizer.recognize("a " * 200)
+    with pytest.raises(UnsupportedImage):
+        recognizer.recognize("hi", b"no photo")
+
+
+def test_explanations_sum_to_one_over_the_whole_image_and_its_grid(recognizer: Recognizer, photo: Image.Image) -> None:
+    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], photo)], explain=True)
+    assert entities
+    for entity in entities:
+        assert entity.attention is not None
+        assert [len(row) for row in entity.attention.regions] == [2, 2]
+        total = entity.attention.overall + sum(map(sum, entity.attention.regions))
+        assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_an_explanation_is_the_mean_over_heads_of_the_entitys_own_span(
+    recognizer: Recognizer, photo: Image.Image
+) -> None:
+    """The span is found again by its offsets, independently of the decoding."""
+    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], photo)], explain=True)
+    with torch.no_grad():
+        attentions = recognizer.model(**recognizer.processor(TEXTS[:1], [photo]), output_attentions=True).attentions
+    words = split_words(TEXTS[0])
+    for entity in entities:
+        (first,) = (i for i, word in enumerate(words) if word.start == entity.start)
+        (last,) = (i for i, word in enumerate(words) if word.end == entity.end)
+        place = span_index(first, last, words=len(words), max_width=4)
+        assert entity.attention is not None
+        shown = [entity.attention.overall, *chain(*entity.attention.regions)]
+        assert shown == pytest.approx(attentions[0, :, place].mean(0).tolist(), abs=1e-5)
+
+
+def test_only_posts_with_a_photo_are_explained_and_only_when_asked(recognizer: Recognizer, photo: Image.Image) -> None:
+    posts = [recognizer.prepare(TEXTS[0], photo), recognizer.prepare(TEXTS[0])]
+    explained, without_photo = recognizer.run(posts, explain=True)
+    assert all(entity.attention is not None for entity in explained)
+    assert all(entity.attention is None for entity in without_photo)
+    assert all(entity.attention is None for entity in recognizer.run(posts)[0])
+
+
+def test_explaining_does_not_change_the_answer(recognizer: Recognizer, photo: Image.Image) -> None:
+    posts = [recognizer.prepare(TEXTS[2], photo)]
+    assert same(recognizer.run(posts, explain=True)[0], recognizer.run(posts)[0])
+
+
+def test_a_batch_size_below_one_is_refused(recognizer: Recognizer) -> None:
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        Recognizer(recognizer.model, recognizer.processor, device="cpu", batch_size=0)

@@ -1,0 +1,68 @@
+"""What the checkpoint that comes with the package promises, measured on the real data where it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model import Recognizer
+from training.evaluate import evaluate
+from training.files import read_posts
+from training.run import held_out_ids
+from training.sources import DataSource
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Recognizer:
+    return Recognizer.from_pretrained(device="cpu")
+
+
+def test_a_fresh_machine_recognises_a_real_post(embedded: Recognizer, jpeg: bytes) -> None:
+    text = "  Kawhi Leonard meets LeBron James in San Francisco 🏀 "
+    entities = embedded.recognize(text, jpeg)
+    assert [(entity.entity_group, entity.word) for entity in entities] == [
+        ("PER", "Kawhi Leonard"),
+        ("PER", "LeBron James"),
+        ("LOC", "San Francisco"),
+    ]
+    assert all(text[entity.start : entity.end] == entity.word for entity in entities)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.84), ("twitter2015", 0.725)])
+def test_one_model_reaches_its_f1_on_both_benchmarks_without_photos(
+    embedded: Recognizer, shared_data: Path, dataset: str, floor: float
+) -> None:
+    report = evaluate(embedded, DataSource(shared_data / dataset), "valid")
+    assert report["f1"] >= floor
+
+
+def test_photos_do_not_hurt_on_the_benchmark_pairs(embedded: Recognizer, shared_data: Path, tmp_path: Path) -> None:
+    pairs = shared_data / "pairs"
+    without = tmp_path / "pairs.jsonl"
+    records = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text("utf-8").splitlines()]
+    without.write_text("".join(json.dumps({**record, "image": None}) + "\n" for record in records), "utf-8")
+    with_photos = evaluate(embedded, DataSource(pairs), "pairs")
+    text_only = evaluate(embedded, DataSource(tmp_path), "pairs")
+    assert (with_photos["without_image"], text_only["without_image"]) == (0, len(records))
+    assert with_photos["f1"] >= text_only["f1"]
+
+
+@pytest.mark.slow
+def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
+    embedded: Recognizer, shared_data: Path
+) -> None:
+    source = shared_data / "posts" / "posts.jsonl"
+    texts = {str(post["id"]): post["text"] for post in map(json.loads, source.read_text("utf-8").splitlines())}
+    kept_out = held_out_ids(read_posts(source), 500)
+    posts = [post for post in read_posts(source) if post.id in kept_out]
+    chosen = [texts[post.id] for post in posts]
+    alone = _keys(embedded.recognize_batch(chosen))
+    with_photo = _keys(embedded.recognize_batch(chosen, [post.photo for post in posts]))
+    changed = max(len(alone - with_photo), len(with_photo - alone))
+    assert changed <= 0.05 * len(alone), f"{changed} of {len(alone)} entities changed"
+
+
+def _keys(answers: Any) -> set[tuple[int, str, int, int]]:
+    return {(i, e.entity_group, e.start, e.end) for i, entities in enumerate(answers) for e in entities}
