@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             entities = recognizer.recognize(options.text, options.image)
             print(json.dumps([entity_to_dict(entity) for entity in entities], ensure_ascii=False, indent=2))
-    except (SMNERError, OSError) as error:
+    except (SMNERError, OSError, ValueError) as error:
         print(f"smner-recognize: {error}", file=sys.stderr)
         return 2
     return 0

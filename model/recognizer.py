@@ -134,4 +134,7 @@ def choose_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is any, else the CPU; other names are torch's."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is none of auto, cpu, cuda and cuda:N") from error

@@ -62,7 +62,8 @@ def config(tokenizer: BertTokenizerFast) -> SMNERConfig:
 @pytest.fixture
 def smner(config: SMNERConfig) -> SMNER:
     """The whole network, small, with weights large enough that inputs make a difference."""
-    model = SMNER(config).eval()
+    model: SMNER = SMNER(config)
+    model.eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
@@ -86,7 +87,7 @@ def tiny_checkpoint(tmp_path: Path, smner: SMNER, processor: SMNERProcessor) -> 
 @pytest.fixture(scope="session")
 def photo() -> Image.Image:
     """An astronaut in front of a flag, 512 × 512."""
-    return Image.fromarray(free_photos.astronaut())
+    return Image.fromarray(free_photos.astronaut())  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from model import Recognizer
 from training.evaluate import evaluate
 from training.files import read_posts
-from training.run import held_out_ids
+from training.data import held_out_ids
 from training.sources import DataSource
 
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights = options.weights if pretrained else None
         encoder = FrozenImageEncoder.load(options.encoder, weights, pretrained=pretrained, device=options.device)
         broken = cache_images(photos_in(options.images), options.output, encoder)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"smner-cache-images: {error}", file=sys.stderr)
         return 2
     for photo in broken:

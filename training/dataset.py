@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.errors import InvalidPost
+from model.errors import InvalidPost, TextTooLong
 from model.processor import Batch, EncodedText, SMNERProcessor
 from model.spans import span_index
 from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
@@ -41,22 +41,26 @@ class PostDataset(Dataset[Example]):
         decode_photos: bool = False,
     ) -> None:
         self.posts = posts
-        self.texts = [processor.encode_words(post.words) for post in posts]
+        self.texts = [_encoded(post, processor) for post in posts]
         self._processor = processor
         self._features = features
         self._decode_photos = decode_photos
-        self.broken: set[str] = set()  # ids of posts whose photo could not be read; they count as posts without one
+        self.broken: set[int] = set()  # posts whose photo turned out to be unreadable; they count as without one
 
     def __len__(self) -> int:
         return len(self.posts)
 
     def __getitem__(self, index: int) -> Example:
         post = self.posts[index]
-        return Example(self.texts[index], post.entities, self._image(post))
+        return Example(self.texts[index], post.entities, self._image(index))
 
     def has_image(self, index: int) -> bool:
         """Whether the post has a photo that can be used."""
         return self._key(self.posts[index]) is not None
+
+    def photos(self) -> int:
+        """How many posts have a photo that can be used, as far as is known."""
+        return sum(self.has_image(index) for index in range(len(self))) - len(self.broken)
 
     def length(self, index: int) -> int:
         """Sub-tokens of the post."""
@@ -69,7 +73,8 @@ class PostDataset(Dataset[Example]):
             return key if key in self._features else None
         return key if self._decode_photos and post.photo is not None else None
 
-    def _image(self, post: LabelledPost) -> ImageFeatures | Tensor | None:
+    def _image(self, index: int) -> ImageFeatures | Tensor | None:
+        post = self.posts[index]
         key = self._key(post)
         if key is None:
             return None
@@ -79,8 +84,15 @@ class PostDataset(Dataset[Example]):
         try:
             return self._processor.encode_photo(post.photo)
         except InvalidPost:
-            self.broken.add(post.id)
+            self.broken.add(index)
             return None
+
+
+def _encoded(post: LabelledPost, processor: SMNERProcessor) -> EncodedText:
+    try:
+        return processor.encode_words(post.words)
+    except TextTooLong as error:
+        raise ValueError(f"post {post.id}: {error}") from error
 
 
 class Collator:
@@ -109,10 +121,11 @@ class Collator:
         if any(photo is not None for photo in photos):
             return self._processor.collate(texts, photos=photos)
         batch = self._processor.collate(texts, image_features=features)
-        masks = [image.mask for image in ready if image is not None and image.mask is not None]
-        if masks:
-            batch["image_feature_mask"] = torch.ones(len(examples), len(masks[0]), dtype=torch.bool)
-            batch["image_feature_mask"][batch["image_mask"]] = torch.stack(masks)
+        if any(image is not None and image.mask is not None for image in ready):
+            batch["image_feature_mask"] = torch.ones(batch["image_features"].shape[:2], dtype=torch.bool)
+            for row, image in enumerate(ready):
+                if image is not None and image.mask is not None:
+                    batch["image_feature_mask"][row] = image.mask
         return batch
 
     def _labels(self, examples: Sequence[Example]) -> Tensor:

@@ -36,6 +36,11 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
     types = recognizer.model.config.entity_types
     _check(posts, types, source, split)
     features = ImageFeatureFile(source.image_features) if source.image_features else None
+    width = recognizer.model.image_projection.in_features
+    if features is not None and features.feature_size != width:
+        raise ValueError(
+            f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
+        )
     dataset = PostDataset(posts, recognizer.processor, features=features, decode_photos=features is None)
     collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
     began = time.perf_counter()
@@ -45,7 +50,7 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
         **asdict(score(posts, predicted)),
         "by_type": {kind: asdict(s) for kind, s in score_by_type(posts, predicted, types).items()},
         **_by_mention(posts, predicted, source),
-        "without_image": sum(not dataset.has_image(i) for i in range(len(dataset))) + len(dataset.broken),
+        "without_image": len(dataset) - dataset.photos(),
         "seconds": round(seconds, 3),
         "checkpoint_sha256": recognizer.revision,
         "data_sha256": source.checksum(split),
@@ -106,12 +111,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
         report = evaluate(recognizer, source, options.split)
+        print(table(report))
+        if options.report is not None:
+            options.report.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     except (SMNERError, ValueError, OSError) as error:
         print(f"smner-evaluate: {error}", file=sys.stderr)
         return 2
-    print(table(report))
-    if options.report is not None:
-        options.report.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -35,7 +35,10 @@ class ImageFeatureFile:
     """An image-feature file, memory-mapped: rows are read when asked for."""
 
     def __init__(self, path: Path) -> None:
-        opened: Any = safe_open(path, "pt")
+        try:
+            opened: Any = safe_open(path, "pt")
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not an image-feature file: {error}") from error
         metadata = opened.metadata() or {}
         keys = set(opened.keys())
         if "features" not in keys or "image_ids" not in metadata:
@@ -48,6 +51,8 @@ class ImageFeatureFile:
         shape = self._features.get_shape()
         if len(shape) != 3 or shape[0] != len(self._rows):
             raise ValueError(f"{path}: features {tuple(shape)} do not fit {len(self._rows)} distinct image ids")
+        if self._mask is not None and list(self._mask.get_shape()) != list(shape[:2]):
+            raise ValueError(f"{path}: the mask {tuple(self._mask.get_shape())} does not fit features {tuple(shape)}")
         self.feature_size = int(shape[2])
 
     def __contains__(self, image_id: str) -> bool:
@@ -78,8 +83,16 @@ def cache_images(
 
     Returns:
         The files that could not be read; they are left out.
+
+    Raises:
+        ValueError: two files have the same name, or none can be read.
     """
-    unique = list({photo_id(path): path for path in photos}.values())
+    by_id: dict[str, Path] = {}
+    for path in photos:
+        other = by_id.setdefault(photo_id(path), path)
+        if other != path:
+            raise ValueError(f"{other} and {path} have the same name, so their features cannot be told apart")
+    unique = list(by_id.values())
     names: list[str] = []
     encoded: list[Tensor] = []
     broken: list[Path] = []

@@ -21,16 +21,20 @@ class Losses(NamedTuple):
 
 
 class Objective(nn.Module):
-    """L = L_cls + λ (InfoNCE + β KL).
+    """L = L_cls + λ (InfoNCE + β KL), and for two passes their mean plus the weighted divergence between them.
 
     Args:
         no_entity_weight: weight of "no entity" in the span cross-entropy, in (0, 1].
         cmib_weight: λ of eq. 16.
         cmib_beta: β of eq. 2.
+        consistency_weight: weight of the divergence.
     """
 
-    def __init__(self, *, no_entity_weight: float, cmib_weight: float, cmib_beta: float) -> None:
+    def __init__(
+        self, *, no_entity_weight: float, cmib_weight: float, cmib_beta: float, consistency_weight: float
+    ) -> None:
         super().__init__()
+        self.consistency_weight = consistency_weight
         self.no_entity_weight = no_entity_weight
         self.cmib_weight = cmib_weight
         self.cmib_beta = cmib_beta
@@ -49,6 +53,33 @@ class Objective(nn.Module):
             return Losses(spans, spans, zero, zero, zero)
         info_nce, kl, rank = output.bottleneck
         return Losses(spans + self.cmib_weight * (info_nce + self.cmib_beta * kl), spans, info_nce, kl, rank)
+
+    def twice(self, first: SMNEROutput, second: SMNEROutput, labels: Tensor) -> Losses:
+        """Score two passes over the same batch (R-Drop, Liang et al. 2021), tagged or not.
+
+        Where a post's photo was dropped in one pass alone, the passes are pulled together too: what the text says by
+        itself must not change because a photo that tells nothing new is attached.
+        """
+        assert first.logits is not None
+        assert second.logits is not None
+        assert first.spans is not None
+        mean = Losses(
+            *(torch.stack(terms).mean() for terms in zip(self(first, labels), self(second, labels), strict=True))
+        )
+        divergence = symmetric_divergence(first.logits, second.logits, first.spans.mask)
+        return mean._replace(total=mean.total + self.consistency_weight * divergence)
+
+
+def symmetric_divergence(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+    """½ [KL(p ‖ q) + KL(q ‖ p)] of the class distributions, as the mean over real spans, in nats.
+
+    Args:
+        first, second: logits, (B, S, 1 + types) float.
+        mask: (B, S) bool, True on real spans.
+    """
+    log_p, log_q = first.float().log_softmax(-1), second.float().log_softmax(-1)
+    each = 0.5 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)  # (B, S)
+    return each.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
 def span_cross_entropy(logits: Tensor, labels: Tensor, *, no_entity_weight: float) -> Tensor:

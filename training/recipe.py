@@ -48,6 +48,11 @@ class Recipe(BaseModel):
     cmib_weight: NonNegativeFloat = Field(0.1, description="λ of eq. 16")
     cmib_beta: NonNegativeFloat = Field(0.01, description="β of eq. 2")
     no_entity_weight: PositiveFloat = Field(0.5, description='weight of "no entity" in the cross-entropy')
+    consistency_weight: NonNegativeFloat = Field(
+        0.0,
+        description="weight of the divergence between two passes over a batch, with dropout and photos dropped anew "
+        "(R-Drop); above 0, a step costs twice as much",
+    )
     image_dropout: Fraction = Field(0.1, description="chance that a post's photo is dropped in training")
     patience: NonNegativeInt = Field(5, description="epochs without a better valid F1 before it stops; 0 for never")
     seed: int = Field(0, description="of everything random")

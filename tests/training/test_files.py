@@ -1,0 +1,203 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.files import find_photo, read_posts
+from training.posts import DatasetError, TypedWords
+
+PER, LOC = TypedWords(0, 1, "PER"), TypedWords(3, 3, "LOC")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> "Writer":
+    return Writer(tmp_path)
+
+
+class Writer:
+    """Writes a data file and returns its path."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def conll(self, content: str) -> Path:
+        path = self.folder / "train.txt"
+        path.write_bytes(content.encode())
+        return path
+
+    def jsonl(self, *records: object) -> Path:
+        path = self.folder / "train.jsonl"
+        lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with the photos 1.jpg, 2.png and 3.webp."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("1.jpg", "2.png", "3.webp"):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def test_a_conll_post_has_its_id_words_and_entities(write: Writer) -> None:
+    path = write.conll("IMGID:17_1\nKawhi\tB-PER\nLeonard\tI-PER\nin\tO\nToronto\tB-LOC\n\nIMGID:17_2\nhi\tO\n\n")
+    first, second = read_posts(path)
+    assert (first.id, first.words, first.entities) == ("17_1", ("Kawhi", "Leonard", "in", "Toronto"), (PER, LOC))
+    assert (second.id, second.words, second.entities, second.photo) == ("17_2", ("hi",), (), None)
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\n\n", "\n\n\n"])
+def test_the_last_post_is_read_however_the_file_ends(write: Writer, ending: str) -> None:
+    (post,) = read_posts(write.conll(f"IMGID:1\nhi\tO\nall\tO{ending}"))
+    assert post.words == ("hi", "all")
+
+
+def test_windows_line_endings_are_not_part_of_a_tag(write: Writer) -> None:
+    first, second = read_posts(write.conll("IMGID:1\r\nParis\tB-LOC\r\n\r\nIMGID:2\r\nhi\tO\r\n"))
+    assert (first.id, first.entities) == ("1", (TypedWords(0, 0, "LOC"),))
+    assert second.words == ("hi",)
+
+
+@pytest.mark.parametrize("token", ["\xa0", "\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", " ", "\u3000", "\ufeff"])
+def test_a_token_that_is_white_space_survives(write: Writer, token: str) -> None:
+    """Twitter-2015 valid has a no-break space; str.split and str.splitlines would lose it and shift every tag."""
+    (post,) = read_posts(write.conll(f"IMGID:1\nRome\tB-LOC\n{token}\tO\nParis\tB-LOC\n"))
+    assert post.words == ("Rome", token, "Paris")
+    assert post.entities == (TypedWords(0, 0, "LOC"), TypedWords(2, 2, "LOC"))
+
+
+@pytest.mark.parametrize("line", ["hi", "hi O", "hi\tX", "hi\tB-", "\tO", "hi\tO\tO", "hi\t", " "])
+def test_a_wrong_conll_line_is_answered_with_file_line_and_what_was_expected(write: Writer, line: str) -> None:
+    path = write.conll(f"IMGID:1\nok\tO\n{line}\nok\tO\n")
+    with pytest.raises(DatasetError) as caught:
+        read_posts(path)
+    assert str(caught.value) == f"{path}:3: expected token<TAB>O, B-TYPE or I-TYPE, found {line!r}"
+
+
+def test_a_conll_posts_photo_is_found_by_its_id(write: Writer, images: Path) -> None:
+    path = write.conll("".join(f"IMGID:{name}\nhi\tO\n\n" for name in "1234"))
+    assert [post.photo for post in read_posts(path, images)] == [
+        images / "1.jpg",
+        images / "2.png",
+        images / "3.webp",
+        None,
+    ]
+    assert [post.photo for post in read_posts(path)] == [None] * 4
+
+
+def test_a_photo_is_looked_up_by_suffix_jpg_first(images: Path) -> None:
+    Image.new("RGB", (8, 8)).save(images / "2.jpg")
+    assert find_photo(images, "2") == images / "2.jpg"
+    assert find_photo(images, "4") is None
+    assert find_photo(None, "2") is None
+
+
+def test_a_json_line_has_tokens_and_tags(write: Writer) -> None:
+    (post,) = read_posts(write.jsonl({"id": 7, "tokens": ["Kawhi", "Leonard"], "tags": ["B-PER", "I-PER"]}))
+    assert (post.id, post.words, post.entities) == ("7", ("Kawhi", "Leonard"), (PER,))
+
+
+def test_a_json_line_without_tags_is_untagged_and_one_with_o_alone_is_tagged(write: Writer) -> None:
+    untagged, tagged = read_posts(write.jsonl({"tokens": ["hi"]}, {"tokens": ["hi"], "tags": ["O"]}))
+    assert untagged.entities is None
+    assert tagged.entities == ()
+
+
+def test_raw_text_is_split_as_it_is_in_serving(write: Writer) -> None:
+    (post,) = read_posts(write.jsonl({"text": "hi @NBA, 2nd!"}))
+    assert post.words == ("hi", "@", "NBA", ",", "2", "nd", "!")
+
+
+def test_a_json_line_without_an_id_is_called_by_its_number(write: Writer) -> None:
+    assert [post.id for post in read_posts(write.jsonl({"text": "a"}, "", {"text": "b"}))] == ["1", "3"]
+
+
+@pytest.mark.parametrize("named", ["images/2.png", "2.png"])
+def test_a_json_lines_photo_is_found_in_the_image_folder_with_or_without_its_own_folder(
+    write: Writer, images: Path, named: str
+) -> None:
+    (post,) = read_posts(write.jsonl({"text": "hi", "image": named}), images)
+    assert post.photo == images / "2.png"
+
+
+def test_a_json_line_may_name_a_photo_beside_the_file(write: Writer, images: Path) -> None:
+    there, missing = {"text": "hi", "image": "images/2.png"}, {"text": "hi", "image": "images/9.png"}
+    assert [post.photo for post in read_posts(write.jsonl(there, missing))] == [images / "2.png", None]
+
+
+def test_a_json_line_that_names_no_photo_has_the_one_of_its_id(write: Writer, images: Path) -> None:
+    (post,) = read_posts(write.jsonl({"id": "3", "text": "hi"}), images)
+    assert post.photo == images / "3.webp"
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ("{", "expected a JSON object"),
+        ("[]", "expected a JSON object, found '[]'"),
+        ({"id": 1}, 'expected "tokens", a list of words, or "text"'),
+        ({"tokens": "hi"}, 'expected "tokens", a list of words, or "text"'),
+        ({"text": ""}, 'expected "tokens", a list of words, or "text"'),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, 'expected 2 "tags", one a token'),
+        ({"tokens": ["a"], "tags": ["O", "O"]}, 'expected 1 "tags", one a token'),
+        ({"tokens": ["a"], "tags": ["PER"]}, 'expected 1 "tags", one a token, each O, B-TYPE or I-TYPE'),
+        ({"text": "one two", "tags": ["O"]}, 'expected 2 "tags", one a token'),
+    ],
+)
+def test_a_wrong_json_line_is_answered_with_file_line_and_what_was_expected(
+    write: Writer, record: object, expected: str
+) -> None:
+    path = write.jsonl({"text": "fine"}, record)
+    with pytest.raises(DatasetError) as caught:
+        read_posts(path)
+    assert str(caught.value).startswith(f"{path}:2: {expected}")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"tokens": []},
+        {"text": " \n"},
+        {"text": 5},
+        {"tokens": [1, 2]},
+        {"tokens": ["a"], "tags": 5},
+        {"tokens": ["a"], "tags": [5]},
+        {"text": "hi", "image": 5},
+    ],
+)
+def test_values_of_the_wrong_kind_and_posts_without_words_are_answered_likewise(write: Writer, record: object) -> None:
+    path = write.jsonl({"text": "fine"}, record)
+    with pytest.raises(DatasetError, match=f"{path}:2: expected"):
+        read_posts(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "posts", "gold"),
+    [
+        ("twitter2017", "train", 3373, 6049),
+        ("twitter2017", "valid", 723, 1324),
+        ("twitter2015", "train", 4000, 6352),
+        ("twitter2015", "valid", 1000, 1594),
+    ],
+)
+def test_the_benchmarks_are_read_whole(shared_data: Path, dataset: str, split: str, posts: int, gold: int) -> None:
+    read = read_posts(shared_data / dataset / f"{split}.txt")
+    assert len(read) == posts
+    assert sum(len(post.entities or ()) for post in read) == gold
+    assert {entity.type for post in read for entity in post.entities or ()} == {"PER", "LOC", "ORG", "MISC"}
+
+
+def test_the_no_break_space_of_twitter2015_is_a_token(shared_data: Path) -> None:
+    posts = read_posts(shared_data / "twitter2015" / "valid.txt")
+    assert any("\xa0" in post.words for post in posts)
+
+
+def test_the_real_pairs_have_their_photos(shared_data: Path) -> None:
+    posts = read_posts(shared_data / "pairs" / "pairs.jsonl")
+    assert len(posts) == 20
+    assert all(post.photo is not None and post.photo.stem == post.id for post in posts)
+    assert all(post.entities is not None for post in posts)

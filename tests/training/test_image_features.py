@@ -1,0 +1,184 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import SMNER, SMNERProcessor
+from training.dataset import Collator, PostDataset
+from training.encoders import FrozenImageEncoder
+from training.image_features import ImageFeatureFile, cache_images, photo_id, photos_in
+from training.posts import LabelledPost
+
+
+def write(path: Path, tensors: dict[str, Tensor], ids: object = None) -> Path:
+    metadata = {"encoder": "timm:some"} | ({} if ids is None else {"image_ids": json.dumps(ids)})
+    save_file(tensors, path, metadata)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: Image.Image) -> list[Path]:
+    """Two photos, the second upside down."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    small = photo.resize((96, 96))
+    small.save(folder / "a.png")
+    small.rotate(180).save(folder / "b.jpg")
+    return [folder / "a.png", folder / "b.jpg"]
+
+
+@pytest.fixture
+def encoder(smner: SMNER, processor: SMNERProcessor) -> FrozenImageEncoder:
+    """The image encoder of the small network."""
+    assert smner.image_encoder is not None
+    return FrozenImageEncoder("timm:test_efficientnet", smner.image_encoder, processor.photos)
+
+
+@pytest.mark.parametrize("shape", [(2, 50, 2048), (2, 5, 3), (2, 1, 7)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_features_of_any_width_and_any_number_of_regions_are_read(
+    tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    features = torch.randn(shape).to(dtype)
+    file = ImageFeatureFile(write(tmp_path / "f.safetensors", {"features": features}, ["a", "b"]))
+    assert (len(file), file.feature_size, file.encoder) == (2, shape[2], "timm:some")
+    torch.testing.assert_close(file["b"].features, features[1], rtol=0, atol=0)
+    assert file["b"].mask is None
+
+
+def test_each_photo_has_its_own_mask(tmp_path: Path) -> None:
+    mask = torch.tensor([[True, True, False], [True, False, True]])
+    tensors = {"features": torch.randn(2, 3, 4), "mask": mask}
+    file = ImageFeatureFile(write(tmp_path / "f.safetensors", tensors, ["a", "b"]))
+    assert [file[name].mask for name in "ab"] == [pytest.approx(mask[0]), pytest.approx(mask[1])]
+
+
+def test_ids_are_asked_for_as_text(tmp_path: Path) -> None:
+    file = ImageFeatureFile(write(tmp_path / "f.safetensors", {"features": torch.zeros(2, 1, 1)}, [17, "18"]))
+    assert "17" in file
+    assert "18" in file
+    assert "19" not in file
+
+
+@pytest.mark.parametrize(
+    ("tensors", "ids"), [({"features": torch.zeros(1, 2, 3)}, None), ({"other": torch.zeros(1, 2, 3)}, ["a"])]
+)
+def test_a_file_without_features_or_without_ids_is_refused(
+    tmp_path: Path, tensors: dict[str, Tensor], ids: list[str] | None
+) -> None:
+    path = write(tmp_path / "f.safetensors", tensors, ids)
+    with pytest.raises(ValueError, match=f"{path}: not an image-feature file: it needs features and the metadata"):
+        ImageFeatureFile(path)
+
+
+@pytest.mark.parametrize(("shape", "ids"), [((2, 3, 4), ["a"]), ((2, 3, 4), ["a", "a"]), ((2, 3), ["a", "b"])])
+def test_features_that_do_not_fit_the_ids_are_refused(tmp_path: Path, shape: tuple[int, ...], ids: list[str]) -> None:
+    path = write(tmp_path / "f.safetensors", {"features": torch.zeros(shape)}, ids)
+    with pytest.raises(ValueError, match=f"{path}: features .* do not fit {len(set(ids))} distinct image ids"):
+        ImageFeatureFile(path)
+
+
+def test_a_mask_that_does_not_fit_the_features_is_refused(tmp_path: Path) -> None:
+    tensors = {"features": torch.zeros(2, 3, 4), "mask": torch.ones(2, 4, dtype=torch.bool)}
+    path = write(tmp_path / "f.safetensors", tensors, ["a", "b"])
+    with pytest.raises(ValueError, match="mask"):
+        ImageFeatureFile(path)
+
+
+def test_a_file_that_is_not_safetensors_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    path.write_bytes(b"not safetensors at all")
+    with pytest.raises(ValueError, match=r"f\.safetensors"):
+        ImageFeatureFile(path)
+
+
+def test_the_cache_is_the_encoders_output_in_half_precision(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder, processor: SMNERProcessor
+) -> None:
+    """Both photos in one batch, compared with each encoded by itself: rounding to float16 is 2⁻¹¹ of the value."""
+    assert cache_images(photos, tmp_path / "new" / "f.safetensors", encoder) == []
+    file = ImageFeatureFile(tmp_path / "new" / "f.safetensors")
+    for path in photos:
+        pixels = processor.photos.normalise(processor.encode_photo(path)[None])
+        with torch.inference_mode():
+            expected = encoder.network(pixels)[0]
+        assert file[photo_id(path)].features.dtype == torch.float16
+        torch.testing.assert_close(file[photo_id(path)].features.float(), expected, rtol=2**-10, atol=1e-4)
+
+
+def test_the_cache_has_the_ids_and_the_encoders_name_and_nothing_unfinished_beside_it(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder
+) -> None:
+    folder = tmp_path / "new"
+    cache_images(photos, folder / "f.safetensors", encoder)
+    metadata = ImageFeatureFile(folder / "f.safetensors").metadata
+    assert json.loads(metadata["image_ids"]) == ["a", "b"]
+    assert metadata["encoder"] == "timm:test_efficientnet"
+    assert metadata["fingerprint"] == encoder.fingerprint()
+    assert [path.name for path in folder.iterdir()] == ["f.safetensors"]
+
+
+def test_batches_do_not_change_the_cache(tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder) -> None:
+    for size in (1, 2):
+        cache_images(photos, tmp_path / f"{size}.safetensors", encoder, batch_size=size)
+    one, two = (ImageFeatureFile(tmp_path / f"{size}.safetensors") for size in (1, 2))
+    for name in "ab":
+        torch.testing.assert_close(one[name].features, two[name].features, rtol=2**-10, atol=1e-3)
+
+
+def test_broken_and_missing_photos_are_left_out_and_reported(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder
+) -> None:
+    torn, missing = tmp_path / "torn.png", tmp_path / "missing.png"
+    torn.write_bytes(photos[0].read_bytes()[:200])
+    assert cache_images([torn, *photos, missing], tmp_path / "f.safetensors", encoder, batch_size=1) == [torn, missing]
+    file = ImageFeatureFile(tmp_path / "f.safetensors")
+    assert [name in file for name in ("a", "b", "torn", "missing")] == [True, True, False, False]
+
+
+def test_a_folder_of_broken_photos_is_refused(tmp_path: Path, encoder: FrozenImageEncoder) -> None:
+    with pytest.raises(ValueError, match="none of 1 photos could be read"):
+        cache_images([tmp_path / "missing.png"], tmp_path / "f.safetensors", encoder)
+    assert not (tmp_path / "f.safetensors").exists()
+
+
+def test_a_photo_named_twice_is_encoded_once(tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder) -> None:
+    cache_images([*photos, photos[0]], tmp_path / "f.safetensors", encoder)
+    assert len(ImageFeatureFile(tmp_path / "f.safetensors")) == 2
+
+
+def test_photos_of_the_same_name_in_two_folders_are_not_taken_for_each_other(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder
+) -> None:
+    """Never silently another post's picture: refuse, or keep both apart."""
+    twin = tmp_path / "other" / "a.png"
+    twin.parent.mkdir()
+    twin.write_bytes(photos[1].read_bytes())
+    with pytest.raises(ValueError, match=r"a\.png"):
+        cache_images([photos[0], twin], tmp_path / "f.safetensors", encoder)
+
+
+def test_a_folders_photos_are_listed_by_name_and_nothing_else(photos: list[Path]) -> None:
+    (photos[0].parent / "notes.txt").write_text("no photo", "utf-8")
+    assert photos_in(photos[0].parent) == photos
+
+
+def test_cached_features_and_the_decoded_photo_give_nearly_the_same_logits(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder, smner: SMNER, processor: SMNERProcessor
+) -> None:
+    posts = [LabelledPost("1", ("in", "Rome"), (), photos[0]), LabelledPost("2", ("hi",), (), None)]
+    with torch.no_grad():
+        smner.image_projection.weight.mul_(1000)  # random trunks end in small values; trained ones do not
+    cache_images(photos, tmp_path / "f.safetensors", encoder)
+    ready = PostDataset(posts, processor, features=ImageFeatureFile(tmp_path / "f.safetensors"))
+    decoded = PostDataset(posts, processor, decode_photos=True)
+    collator = Collator(processor, smner.config.label2id, smner.config.max_span_width)
+    with torch.inference_mode():
+        left, right = (smner(**collator.inputs([data[0], data[1]])).logits for data in (ready, decoded))
+        without = smner(**processor.collate(ready.texts)).logits
+    assert (left[0] - without[0]).abs().max() > 0.1
+    torch.testing.assert_close(left, right, rtol=0, atol=0.001)

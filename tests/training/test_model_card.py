@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+
+from training.evaluation import Scores
+from training.model_card import model_card
+from training.recipe import Recipe
+
+
+def card(recipe: Recipe, **changes: Any) -> str:
+    values: dict[str, Any] = {
+        "scores": {"t17": Scores(0.5, 0.25, 1 / 3, 1324)},
+        "parameters": 61_234_567,
+        "types": ["PER", "LOC"],
+        "posts": {"t17": 3373, "posts": 1900},
+        "photos": {"t17": 0, "posts": 1899},
+        "checksums": {"t17": "ab" * 32, "posts": None},
+        "held_out": 500,
+    }
+    return model_card(recipe, **(values | changes))
+
+
+def test_the_card_says_what_the_model_is(recipe: Recipe) -> None:
+    text = card(recipe)
+    assert "# tiny" in text
+    assert "with CMIB and CMA: 61.2 million parameters, entity types PER, LOC." in text
+    assert f"Text encoder `{recipe.text_encoder}`, image encoder `timm:test_efficientnet`." in text
+
+
+def test_the_card_says_what_it_was_trained_on_and_how_well_it_does(recipe: Recipe) -> None:
+    text = card(recipe)
+    assert f"| t17 | 3373 | 0 | `{'ab' * 32}` |" in text
+    assert "| posts | 1900 | 1899 |" in text
+    assert "| t17 | 0.5000 | 0.2500 | 0.3333 | 1324 |" in text
+
+
+def test_the_card_has_every_key_of_the_recipe(recipe: Recipe) -> None:
+    text = card(recipe)
+    assert all(f"| {key} | {value} |" in text for key, value in recipe.model_dump().items())
+
+
+def test_its_front_matter_is_the_hubs(recipe: Recipe) -> None:
+    start, front, _ = card(recipe).split("---\n", 2)
+    assert start == ""
+    assert "license: apache-2.0" in front
+    assert "pipeline_tag: token-classification" in front
+
+
+def test_silver_tags_are_owned_up_to(recipe: Recipe) -> None:
+    taught = card(recipe.model_copy(update={"teacher": "compact-teacher"}))
+    assert "tagged by a text-only model (recipe `compact-teacher`)" in taught
+    assert "500 of them were kept out of training" in taught
+    assert "text-only" not in card(recipe)
+
+
+@pytest.mark.parametrize(
+    ("cmib", "cma", "words"),
+    [(True, False, "with CMIB:"), (False, True, "with CMA:"), (False, False, "with neither CMIB nor CMA:")],
+)
+def test_an_ablation_is_called_one(recipe: Recipe, cmib: bool, cma: bool, words: str) -> None:
+    assert words in card(recipe.model_copy(update={"use_cmib": cmib, "use_cma": cma}))
+
+
+def test_without_a_valid_split_there_are_no_figures(recipe: Recipe) -> None:
+    assert "| – | – | – | – | – |" in card(recipe, scores={})

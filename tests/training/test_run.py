@@ -1,0 +1,394 @@
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+import training.run
+from model import SMNER, Recognizer
+from model.checkpoint import CHECKSUM_FILE, WEIGHTS_FILE
+from training.data import held_out_ids
+from training.evaluate import evaluate
+from training.evaluation import Predictions, predict
+from training.image_features import ImageFeatureFile
+from training.posts import LabelledPost
+from training.recipe import Recipe
+from training.run import RunResult, train
+from training.sources import DataSource
+from training.trainer import SMNERTrainer
+
+CHECKPOINT_FILES = {
+    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
+    "README.md",
+}  # fmt: skip
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> list[SMNERTrainer]:
+    """The trainers of the runs of this test, in their order."""
+    made: list[SMNERTrainer] = []
+
+    class Kept(SMNERTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(training.run, "SMNERTrainer", Kept)
+    return made
+
+
+class Killed(BaseException):
+    """What ends a run from outside."""
+
+
+@contextmanager
+def killed_after_first_epoch() -> Iterator[None]:
+    """Runs are killed when their first checkpoint has been written."""
+
+    class Kill(TrainerCallback):
+        def on_save(self, *_: Any, **__: Any) -> None:
+            raise Killed
+
+    class Doomed(SMNERTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.add_callback(Kill())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.run, "SMNERTrainer", Doomed)
+        yield
+
+
+@pytest.fixture
+def untagged(source: DataSource, tmp_path: Path) -> DataSource:
+    """The eight texts without tags, the first four with a photo."""
+    records = [{"id": f"u{i}", "tokens": post.words} for i, post in enumerate(source.read("train"))]
+    for i, record in enumerate(records[:4]):
+        record["image"] = f"eight/images/{2 * i}.png"
+    path = tmp_path / "untagged.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return DataSource(path)
+
+
+def small(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update=changes)
+
+
+def ready_features(path: Path, *, width: int, regions: int, encoder: str = "torchvision:resnet152") -> Path:
+    """Random features for the posts 0, 2, 4 and 6, with the last region of each masked."""
+    mask = torch.ones(4, 1 + regions, dtype=torch.bool)
+    mask[:, -1] = False
+    metadata = {"image_ids": json.dumps(["0", "2", "4", "6"]), "encoder": encoder}
+    save_file({"features": torch.randn(4, 1 + regions, width).half(), "mask": mask}, path, metadata)
+    return path
+
+
+def test_a_run_learns_eight_posts_by_heart(overfitted: tuple[RunResult, DataSource]) -> None:
+    result, _ = overfitted
+    assert result.f1["eight"] > 0.9
+    history = json.loads(next(result.checkpoint.glob("run/checkpoints/*/trainer_state.json")).read_text("utf-8"))[
+        "log_history"
+    ]
+    assert history[0]["eval_f1"] < 0.5
+
+
+def test_the_checkpoint_answers_as_the_trainer_measured(overfitted: tuple[RunResult, DataSource]) -> None:
+    """Through the other door: raw text and photo files instead of words and cached features."""
+    result, source = overfitted
+    recognizer = Recognizer.from_pretrained(result.checkpoint, device="cpu")
+    posts = source.read("valid")
+    answers = recognizer.recognize_batch([" ".join(post.words) for post in posts], [post.photo for post in posts])
+    gold = [[(post.mention(entity), entity.type) for entity in post.entities or ()] for post in posts]
+    found = [[(entity.word.lower(), entity.entity_group) for entity in own] for own in answers]
+    right = sum(len(set(a) & set(b)) for a, b in zip(gold, found, strict=True))
+    f1 = 2 * right / (sum(map(len, gold)) + sum(map(len, found)))
+    assert f1 == pytest.approx(result.f1["eight"])
+
+
+def test_its_scores_stand_in_the_scores_file_and_in_the_model_card(overfitted: tuple[RunResult, DataSource]) -> None:
+    result, _ = overfitted
+    scores = json.loads((result.checkpoint / "run" / "scores.json").read_text("utf-8"))
+    assert scores["eight"]["f1"] == result.f1["eight"]
+    assert scores["eight"]["support"] == 16
+    card = (result.checkpoint / "README.md").read_text("utf-8")
+    assert "| eight | 8 | 4 |" in card  # posts, and those with a photo
+
+
+def test_the_recipe_is_kept_with_the_run(overfitted: tuple[RunResult, DataSource], recipe: Recipe) -> None:
+    kept = Recipe(**json.loads((overfitted[0].checkpoint / "run" / "recipe.json").read_text("utf-8")))
+    assert kept == small(recipe, epochs=40, patience=0)
+
+
+def test_the_checkpoint_is_whole_without_what_the_run_left_beside_it(
+    overfitted: tuple[RunResult, DataSource], tmp_path: Path
+) -> None:
+    """The feature cache is gigabytes with real data; whoever copies or tidies the folder must not break it."""
+    for name in [*CHECKPOINT_FILES, CHECKSUM_FILE]:
+        shutil.copy(overfitted[0].checkpoint / name, tmp_path)
+    Recognizer.from_pretrained(tmp_path, device="cpu")
+
+
+def test_the_final_weights_are_the_best_epochs(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    train(small(recipe, epochs=3), [source], tmp_path / "run")
+    best = trainers[0].state.best_model_checkpoint
+    assert best is not None
+    stored, kept = load_file(tmp_path / "run" / WEIGHTS_FILE), load_file(Path(best) / WEIGHTS_FILE)
+    assert stored.keys() == kept.keys()
+    assert all(torch.equal(stored[name], kept[name]) for name in kept)
+
+
+def test_half_precision_is_stored_and_what_was_measured_is_what_is_stored(
+    recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[dict[str, torch.Tensor]] = []
+
+    def keep_weights(model: SMNER, *arguments: Any) -> Predictions:
+        measured.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return predict(model, *arguments)
+
+    monkeypatch.setattr(training.run, "predict", keep_weights)
+    train(small(recipe, half_precision=True), [source], tmp_path / "run")
+    stored = load_file(tmp_path / "run" / WEIGHTS_FILE)
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+    loaded = Recognizer.from_pretrained(tmp_path / "run", device="cpu").model.state_dict()
+    assert {tensor.dtype for tensor in loaded.values() if tensor.is_floating_point()} == {torch.float32}
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in measured[0].items())
+
+
+def test_a_folder_that_is_not_empty_is_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("data", "utf-8")
+    with pytest.raises(FileExistsError, match=r"run is not empty: choose another folder, or go on with --resume"):
+        train(recipe, [source], tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
+
+
+def test_a_killed_and_resumed_run_ends_as_one_that_was_not(
+    recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Order of posts, dropped photos, dropout, sampled z, optimiser and schedule all go on where they stopped."""
+    (source.path / "valid.txt").unlink()  # with it, the first of three equally bad epochs is kept
+    longer = small(recipe, epochs=3, image_dropout=0.3)
+    train(longer, [source], tmp_path / "whole")
+    with killed_after_first_epoch(), pytest.raises(Killed):
+        train(longer, [source], tmp_path / "killed")
+    assert [path.name for path in (tmp_path / "killed" / "run" / "checkpoints").glob("checkpoint-*")] == [
+        "checkpoint-2"
+    ]
+    assert not (tmp_path / "killed" / WEIGHTS_FILE).exists()
+
+    steps: list[bool] = []
+    loss = SMNERTrainer.compute_loss
+
+    def counted_loss(*given: Any, **more: Any) -> Any:
+        steps.append(True)
+        return loss(*given, **more)
+
+    monkeypatch.setattr(SMNERTrainer, "compute_loss", counted_loss)
+    train(longer, [source], tmp_path / "killed", resume=True)
+    assert len(steps) == 4  # two epochs of two batches; the first is not run again
+    whole, resumed = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("whole", "killed"))
+    assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
+
+
+def test_resuming_what_never_began_begins(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    assert train(small(recipe, max_steps=1), [source], tmp_path / "run", resume=True).checkpoint.is_dir()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(small(recipe, max_steps=2, seed=seed), [source], tmp_path / name)
+    a, b, c = (load_file(tmp_path / name / WEIGHTS_FILE) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["image_projection.weight"], c["image_projection.weight"])
+
+
+def test_without_valid_data_the_last_epoch_is_kept(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    (source.path / "valid.txt").unlink()
+    result = train(recipe, [source], tmp_path / "run")
+    assert result.f1 == {}
+    assert Recognizer.from_pretrained(tmp_path / "run", device="cpu").recognize("hi") is not None
+
+
+def test_posts_without_tags_train_the_bottleneck(
+    recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """The tagged posts have no photo here, so all that reaches the posteriors comes from the untagged ones."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, sources in (("without", [DataSource(source.path)]), ("with", [DataSource(source.path), untagged])):
+        train(small(recipe, epochs=1, image_dropout=0), sources, tmp_path / name)
+        weights[name] = load_file(tmp_path / name / WEIGHTS_FILE)["bottleneck.image_posterior.head.weight"]
+    assert [part.has_image(0) for part in trainers[1].parts] == [False, True]
+    assert not torch.equal(weights["with"], weights["without"])
+
+
+def test_untagged_posts_of_a_valid_split_are_not_measured(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """Nobody knows what is in them: a prediction there is no mistake, as in smner-evaluate."""
+    (source.path / "valid.txt").unlink()
+    lines = ['{"tokens": ["Rome"], "tags": ["B-LOC"]}', '{"tokens": ["Rome"]}']
+    (source.path / "valid.jsonl").write_text("\n".join(lines), "utf-8")
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    (measured,) = trainers[0].valid.values()
+    assert [post.entities is not None for post in measured.posts] == [True]
+
+
+def test_held_out_posts_are_the_same_whatever_their_order() -> None:
+    posts = [LabelledPost(str(i), ("a",), None) for i in range(100)]
+    kept_out = held_out_ids(posts, 10)
+    assert len(kept_out) == 10
+    assert held_out_ids(reversed(posts), 10) == kept_out
+    assert held_out_ids(posts, 20) > kept_out
+    assert held_out_ids(posts, 200) == {post.id for post in posts}
+
+
+def test_held_out_posts_are_written_down_and_not_trained_on(
+    recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    train(small(recipe, max_steps=1, held_out=3), [source, untagged], tmp_path / "run")
+    kept_out = (tmp_path / "run" / "run" / "held_out.txt").read_text("utf-8").split()
+    assert set(kept_out) == held_out_ids(untagged.read("train"), 3)
+    assert [len(part) for part in trainers[0].parts] == [8, 5]
+    assert not {post.id for post in trainers[0].parts[1].posts} & set(kept_out)
+
+
+@pytest.fixture
+def teacher(recipe: Recipe, tmp_path: Path) -> str:
+    """A recipe file for the teacher, which learns the eight posts by heart."""
+    keys = small(recipe, epochs=40, patience=0).model_dump(exclude={"name"}, exclude_none=True)
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in keys.items()]
+    (tmp_path / "teacher.toml").write_text("".join(lines), "utf-8")
+    return str(tmp_path / "teacher.toml")
+
+
+def test_a_teacher_tags_the_untagged_posts(
+    recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """The untagged posts are the tagged ones' texts, so what it should say is known."""
+    train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source, untagged], tmp_path / "run")
+    gold = {post.words: post.entities for post in source.read("train")}
+    silver = trainers[-1].parts[1].posts
+    assert len(silver) == 6
+    assert sum(post.entities == gold[post.words] for post in silver) >= 5
+    assert [post.entities for post in trainers[-1].parts[0].posts] == list(gold.values())
+    card = (tmp_path / "run" / "README.md").read_text("utf-8")
+    assert "2 of them were kept out of training" in card
+
+
+def test_the_teacher_sees_no_photo_even_where_the_data_name_their_own(
+    recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """Tagged and untagged posts in one file, each naming its photo; the teacher is text-only (design.md)."""
+    tagged = {"tokens": ["Anna", "ran"], "tags": ["B-PER", "O"], "image": "eight/images/0.png"}
+    with untagged.path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(tagged) + "\n")
+    short = teacher.replace("teacher.toml", "short.toml")
+    Path(short).write_text(Path(teacher).read_text("utf-8").replace("epochs = 40", "epochs = 1"), "utf-8")
+    train(small(recipe, max_steps=1, held_out=2, teacher=short), [untagged], tmp_path / "run")
+    assert [part.has_image(i) for part in trainers[0].parts for i in range(len(part))].count(True) == 0
+
+
+def test_ready_features_of_a_foreign_width_train_and_evaluate(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """Seven channels and three regions, one of them masked: the model fits its own projection and has no encoder."""
+    features = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
+    ready = DataSource(source.path, image_features=features)
+    result = train(recipe, [ready], tmp_path / "run")
+    assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, False] * 4
+    recognizer = Recognizer.from_pretrained(tmp_path / "run", device="cpu")
+    assert recognizer.model.image_encoder is None
+    assert recognizer.model.image_projection.in_features == 7
+    report = evaluate(recognizer, ready, "valid")
+    assert report["f1"] == pytest.approx(result.f1["eight"])
+    assert report["without_image"] == 4
+
+
+def test_ready_features_of_the_recipes_encoder_spare_encoding(
+    recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = ready_features(tmp_path / "f.safetensors", width=256, regions=25, encoder="timm:test_efficientnet")
+    monkeypatch.setattr(training.run, "cache_images", lambda *_: pytest.fail("encoded"))
+    train(small(recipe, max_steps=1), [DataSource(source.path, image_features=features)], tmp_path / "run")
+    assert Recognizer.from_pretrained(tmp_path / "run", device="cpu").model.image_encoder is not None
+
+
+@pytest.mark.parametrize("encoders", [("a", "b"), ("a", "timm:test_efficientnet")])
+def test_ready_features_of_different_widths_are_refused(
+    recipe: Recipe, source: DataSource, tmp_path: Path, encoders: tuple[str, str]
+) -> None:
+    files = [
+        ready_features(tmp_path / f"{width}.safetensors", width=width, regions=3, encoder=encoder)
+        for width, encoder in zip((7, 256), encoders, strict=True)
+    ]
+    with pytest.raises(ValueError, match=r"different widths: \[7, 256\]"):
+        train(recipe, [DataSource(source.path, image_features=file) for file in files], tmp_path / "run")
+
+
+def test_photos_are_encoded_once_and_the_features_kept(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    file = ImageFeatureFile(tmp_path / "run" / "run" / "image-features-eight.safetensors")
+    assert [name in file for name in "01234567"] == [True, False] * 4
+    assert file.encoder == "timm:test_efficientnet"
+
+
+def test_a_broken_photo_is_said_aloud_and_its_post_is_one_without(
+    recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
+) -> None:
+    assert source.images is not None
+    (source.images / "2.png").write_bytes(b"\x89PNG")
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    assert f"{source.images / '2.png'}: cannot be read" in capsys.readouterr().out
+    assert [trainers[0].parts[0].has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
+    assert "| eight | 8 | 3 |" in (tmp_path / "run" / "README.md").read_text("utf-8")
+
+
+def test_a_fine_tuned_image_encoder_is_trained_on_the_photos_themselves(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    (source.path / "valid.txt").unlink()  # with it, the first of two equally bad epochs is kept
+    weights = {}
+    for rate in (0.0, 1e-2):
+        changes = {"fine_tune_image_encoder": True, "image_encoder_learning_rate": rate, "image_dropout": 0}
+        train(small(recipe, **changes), [source], tmp_path / str(rate))
+        weights[rate] = load_file(tmp_path / str(rate) / WEIGHTS_FILE)["image_encoder.trunk.backbone.conv_stem.weight"]
+    assert not list(tmp_path.glob("*/run/image-features*"))
+    assert not torch.equal(weights[0.0], weights[1e-2])
+
+
+def test_two_sources_of_one_name_are_told_apart(
+    recipe: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path: Path
+) -> None:
+    sources = [write_dataset(tmp_path / place / "eight") for place in ("a", "b")]
+    result = train(small(recipe, max_steps=1), sources, tmp_path / "run")
+    assert result.f1.keys() == {"eight-0", "eight-1"}
+
+
+@pytest.mark.parametrize("changes", [{"use_cmib": False}, {"use_cma": False}, {"use_cmib": False, "use_cma": False}])
+def test_the_ablations_train(recipe: Recipe, source: DataSource, tmp_path: Path, changes: dict[str, bool]) -> None:
+    train(small(recipe, max_steps=2, **changes), [source], tmp_path / "run")
+    Recognizer.from_pretrained(tmp_path / "run", device="cpu").recognize("hi")
+
+
+def test_data_without_a_tagged_post_are_refused(recipe: Recipe, untagged: DataSource, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="tag"):
+        train(recipe, [untagged], tmp_path / "run")
+
+
+def test_a_run_says_which_post_is_too_long(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    """The tiny encoder has 128 positions two of them for [CLS] and [SEP]; a letter takes one."""
+    with (source.path / "train.txt").open("a", encoding="utf-8") as file:
+        file.write("\nIMGID:long-one\n" + "a\tO\n" * 127)
+    with pytest.raises(ValueError, match="long-one"):
+        train(recipe, [source], tmp_path / "run")

@@ -1,0 +1,48 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from training.sources import DataSource
+
+CONLL, JSONL = "IMGID:1\nParis\tB-LOC\n", '{"id": "1", "tokens": ["Paris"], "tags": ["B-LOC"]}\n'
+
+
+@pytest.mark.parametrize(("suffix", "content"), [(".txt", CONLL), (".jsonl", JSONL)])
+def test_a_folder_has_a_file_for_each_split(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"valid{suffix}"
+    path.write_text(content, "utf-8")
+    source = DataSource(tmp_path)
+    assert source.file("valid") == path
+    assert [post.words for post in source.read("valid")] == [("Paris",)]
+
+
+def test_a_split_that_is_not_there_is_no_error_until_it_is_asked_for(tmp_path: Path) -> None:
+    source = DataSource(tmp_path)
+    assert source.file("test") is None
+    assert source.checksum("test") is None
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: no test.txt or test.jsonl"):
+        source.read("test")
+
+
+@pytest.mark.parametrize(("name", "content"), [("posts.txt", CONLL), ("posts.jsonl", JSONL)])
+def test_a_single_file_is_all_training_data(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, "utf-8")
+    (tmp_path / "valid.txt").write_text(CONLL, "utf-8")
+    source = DataSource(path)
+    assert len(source.read("train")) == 1
+    assert source.file("valid") is None
+
+
+def test_photos_come_from_the_image_folder(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(CONLL, "utf-8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    assert DataSource(tmp_path, images=tmp_path).read("train")[0].photo == tmp_path / "1.png"
+    assert DataSource(tmp_path).read("train")[0].photo is None
+
+
+def test_the_checksum_is_that_of_the_splits_file(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(CONLL, "utf-8")
+    assert DataSource(tmp_path).checksum("train") == hashlib.sha256(CONLL.encode()).hexdigest()

@@ -1,0 +1,102 @@
+"""What a run trains on: the posts of all its sources, and which of them are kept out."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from training.posts import LabelledPost, entity_types
+from training.sources import DataSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One source's posts; ``valid`` has tagged posts only and is empty where the source has no valid split."""
+
+    name: str
+    train: list[LabelledPost]
+    valid: list[LabelledPost]
+    image_features: Path | None
+    checksum: str | None
+
+    def photos(self) -> list[Path]:
+        """The photos of all its posts."""
+        return [post.photo for post in self.train + self.valid if post.photo is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """All parts, and the ids of the posts that are kept out of training."""
+
+    parts: list[Part]
+    held_out: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, sources: Sequence[DataSource], *, held_out: int) -> Self:
+        """Read every source; ``held_out`` posts without tags are left out.
+
+        Raises:
+            ValueError: no post is tagged, so there is nothing to learn.
+            FileNotFoundError, DatasetError: a file is missing or not as it should be.
+        """
+        names = [source.path.stem for source in sources]
+        parts = [
+            Part(
+                name=name if names.count(name) == 1 else f"{name}-{i}",
+                train=source.read("train"),
+                valid=[post for post in source.read("valid") if post.entities is not None]
+                if source.file("valid")
+                else [],
+                image_features=source.image_features,
+                checksum=source.checksum("train"),
+            )
+            for i, (name, source) in enumerate(zip(names, sources, strict=True))
+        ]
+        kept_out = held_out_ids((post for part in parts for post in part.train if post.entities is None), held_out)
+        data = cls([_without(part, kept_out) for part in parts], sorted(kept_out))
+        if not data.types:
+            raise ValueError(f"no post is tagged in the training data of {', '.join(names)}")
+        return data
+
+    @property
+    def types(self) -> list[str]:
+        """The entity types that occur in training."""
+        return entity_types(post for part in self.parts for post in part.train)
+
+    def tagged_text(self) -> "TrainingData":
+        """The tagged posts without their photos, for a text-only model."""
+        parts = [
+            replace(
+                part,
+                train=[replace(post, photo=None) for post in part.train if post.entities is not None],
+                valid=[replace(post, photo=None) for post in part.valid],
+                image_features=None,
+            )
+            for part in self.parts
+        ]
+        return TrainingData([part for part in parts if part.train])
+
+    def tagged_by(self, tagger: Callable[[list[LabelledPost]], list[LabelledPost]]) -> "TrainingData":
+        """The same with every untagged training post replaced by what ``tagger`` makes of it."""
+        return replace(
+            self,
+            parts=[
+                replace(
+                    part,
+                    train=[post for post in part.train if post.entities is not None]
+                    + tagger([post for post in part.train if post.entities is None]),
+                )
+                for part in self.parts
+            ],
+        )
+
+
+def held_out_ids(posts: Iterable[LabelledPost], count: int) -> set[str]:
+    """The ``count`` ids with the smallest SHA-256: the same ones whatever the order of the file."""
+    ranked = sorted({post.id for post in posts}, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return set(ranked[:count])
+
+
+def _without(part: Part, ids: set[str]) -> Part:
+    return replace(part, train=[post for post in part.train if post.entities is not None or post.id not in ids])
