@@ -1,0 +1,71 @@
+"""What routes ask for in their signatures."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+from starlette.types import Receive
+
+from service.admission import Slot
+from service.context import RequestContext
+from service.errors import ClientGone
+from service.service import Service
+from service.upload import Upload, read_upload
+
+T = TypeVar("T")
+
+
+async def get_service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+async def get_context(request: Request) -> RequestContext:
+    context: RequestContext = request.state.context
+    return context
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+ContextDep = Annotated[RequestContext, Depends(get_context)]
+
+
+async def take_slot(service: ServiceDep) -> AsyncIterator[Slot]:
+    """Admission, before a byte of the body is read; the slot is held until the answer is sent."""
+    with service.admit() as slot:
+        yield slot
+
+
+SlotDep = Annotated[Slot, Depends(take_slot)]
+
+
+async def receive_upload(request: Request, service: ServiceDep, context: ContextDep, _slot: SlotDep) -> Upload:
+    with context.stage("receive"):
+        return await read_upload(request.headers, request.receive, service.limits)
+
+
+UploadDep = Annotated[Upload, Depends(receive_upload)]
+
+
+async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
+    """Do ``work``, but give it up when the client closes its connection.
+
+    Raises:
+        ClientGone: it did.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)  # so that the stages it reached are on record
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,201 @@
+"""The model in a thread of its own: whenever it is free it takes what is waiting, up to a budget, without a timer.
+
+A lone post waits for nothing, and batches grow by themselves under load (the policy of text-embeddings-inference).
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import structlog
+import torch
+
+from model import Entity, Post, Recognizer
+from service.batching import Budget, choose_batch
+from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from service.threads import use_torch_threads
+from service.warmup import warm_up_batches
+
+log = structlog.get_logger()
+
+_STOP_SECONDS = 5.0  # that a running batch gets to end before the process leaves it behind
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Ticket:
+    """A post on its way through the model; moments are those of :func:`time.monotonic`."""
+
+    post: Post
+    explain: bool
+    submitted: float
+    deadline: float
+    request_id: str
+    answer: Future[list[Entity]] = field(default_factory=Future)
+    started: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Sub-tokens of the text."""
+        return len(self.post.text.input_ids)
+
+    @property
+    def images(self) -> int:
+        """1 with a photo, else 0."""
+        return int(self.post.photo is not None)
+
+    def claim(self, now: float) -> bool:
+        """Whether the post is still worth running; from here on its client cannot take it back."""
+        if not self.answer.set_running_or_notify_cancel():
+            return False
+        if now >= self.deadline:
+            waited = now - self.submitted
+            self.answer.set_exception(DeadlineExceeded(seconds=waited, limit=self.deadline - self.submitted))
+            return False
+        self.started = now
+        return True
+
+
+class Engine:
+    """Runs posts through the network, one batch at a time.
+
+    Args:
+        recognizer: the model; nothing else may call its :meth:`~model.Recognizer.run`.
+        budget: what a batch may cost.
+        threads: of torch's operations on a CPU.
+        on_batch: told the size of every batch, in the model's thread.
+    """
+
+    def __init__(
+        self, recognizer: Recognizer, *, budget: Budget, threads: int, on_batch: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._recognizer = recognizer
+        self._budget = budget
+        self._threads = threads
+        self._on_batch = on_batch
+        self._waiting: list[Ticket] = []
+        self._running: Sequence[Ticket] = ()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._warm = False
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the warm-up is over and the thread runs."""
+        return self._warm and self.alive
+
+    @property
+    def depth(self) -> int:
+        """Posts that wait for the model."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Begin with the warm-up."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the batch that runs now; posts that still wait are refused."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(_STOP_SECONDS)
+
+    def submit(self, post: Post, *, explain: bool, deadline: float, request_id: str) -> Ticket:
+        """Queue a post; admission has bounded how many there can be."""
+        ticket = Ticket(
+            post=post, explain=explain, submitted=time.monotonic(), deadline=deadline, request_id=request_id
+        )
+        with self._changed:
+            if self._closed:
+                raise NotReady("the model has stopped")
+            self._waiting.append(ticket)
+            self._changed.notify()
+        return ticket
+
+    def _work(self) -> None:
+        try:
+            use_torch_threads(self._threads)
+            for posts in warm_up_batches(self._recognizer, self._budget):
+                self._recognizer.run(posts)
+                self._recognizer.run(posts[:1], explain=True)
+            self._warm = True
+            while batch := self._next_batch():
+                self._running = batch
+                self._answer(batch)
+                self._running = ()
+        except BaseException:  # without this thread there are no answers, so whatever it was must be seen
+            log.critical("the model's thread died", exc_info=True)
+        finally:
+            self._abandon()
+
+    def _next_batch(self) -> list[Ticket]:
+        """Wait for posts and claim those to run now; empty when the engine is stopped."""
+        with self._changed:
+            while not self._closed:
+                now = time.monotonic()
+                self._waiting = [ticket for ticket in self._waiting if not _given_up(ticket, now)]
+                if not self._waiting:
+                    self._changed.wait()
+                    continue
+                chosen = choose_batch(self._waiting, self._budget)
+                self._waiting = [ticket for ticket in self._waiting if ticket not in chosen]
+                if claimed := [ticket for ticket in chosen if ticket.claim(now)]:
+                    return claimed
+        return []
+
+    def _answer(self, batch: Sequence[Ticket]) -> None:
+        """Run a batch; one that fails is halved until the culprit stands alone, so its neighbours are answered."""
+        try:
+            answers = self._recognizer.run([ticket.post for ticket in batch], explain=batch[0].explain)
+        except torch.AcceleratorError:
+            raise  # the device is lost, and with it every later batch: let the supervisor restart the process
+        except Exception as error:  # noqa: BLE001 whatever one post does, its neighbours are answered
+            if len(batch) == 1:
+                self._fail(batch[0], error)
+                return
+        else:
+            self._on_batch(len(batch))
+            for ticket, entities in zip(batch, answers, strict=True):
+                ticket.answer.set_result(entities)
+            return
+        if self._recognizer.device.type == "cuda":
+            torch.cuda.empty_cache()  # it may have been the memory
+        middle = len(batch) // 2
+        self._answer(batch[:middle])
+        self._answer(batch[middle:])
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        log.error("the model failed on a post", request_id=ticket.request_id, exc_info=error)
+        if isinstance(error, torch.OutOfMemoryError):
+            ticket.answer.set_exception(Overloaded("the device has no memory left for even one post"))
+        else:
+            ticket.answer.set_exception(InternalError())
+
+    def _abandon(self) -> None:
+        with self._changed:
+            self._closed = True
+            left = [ticket for ticket in self._running if not ticket.answer.done()]
+            left += [ticket for ticket in self._waiting if ticket.answer.set_running_or_notify_cancel()]
+            self._waiting = []
+        for ticket in left:
+            ticket.answer.set_exception(NotReady("the model has stopped"))
+
+
+def _given_up(ticket: Ticket, now: float) -> bool:
+    """Whether nobody waits for the post any more; one that has expired is told so."""
+    if ticket.answer.cancelled():
+        return True
+    return now >= ticket.deadline and not ticket.claim(now)
+
+
+async def answer_of(ticket: Ticket) -> list[Entity]:
+    """Wait for a ticket's answer; if the wait is given up, so is the post, unless it runs already."""
+    return await asyncio.wrap_future(ticket.answer)

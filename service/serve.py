@@ -1,0 +1,166 @@
+"""``smner-serve``: load a checkpoint and serve it until told to stop."""
+
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+from uvicorn.config import Config
+
+from service.logs import configure_logs
+from service.protocol import GuardedProtocol
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from model import Recognizer
+    from service.service import Service
+
+_BANNER = """\
+SMNER serves {name} on {device} at {address}
+Documentation, and a form to try it: {address}/docs
+Ask it:
+  curl {address}/recognize --form-string 'text=Kawhi Leonard joins the Toronto Raptors' -F image=@photo.jpg
+(leave out -F image=… for a post without a photo)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; returns the exit code: 0 after a signal, 1 if the model died. Mistakes in the settings exit with 2."""
+    settings = read_settings(arguments)
+    configure_logs(settings.log_format)
+    with bind(settings.host, settings.port) as listener:
+        recognizer = load(settings)
+        from service.app import create_app  # imports torch, see load
+
+        app = create_app(settings, recognizer)
+        server = Server(app.state.service, server_config(app), address=address_of(listener))
+        server.run(sockets=[listener])
+    return 0 if server.model_alive else 1
+
+
+def read_settings(arguments: Sequence[str] | None) -> Settings:
+    """Flags before environment variables before defaults."""
+    try:
+        return CliApp.run(Settings, None if arguments is None else list(arguments))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = "_".join(str(step) for step in fault["loc"])
+        give_up(f"--{name.replace('_', '-')} (SMNER_{name.upper()}): {fault['msg']}, not {fault['input']!r}")
+    except SettingsError as error:
+        give_up(str(error))
+
+
+def load(settings: Settings) -> "Recognizer":
+    """Load the checkpoint onto the device and hold it against the settings."""
+    import torch  # seconds, which --help and a mistyped flag need not wait for
+    from transformers.utils import logging as transformers_logging
+
+    from model import InvalidCheckpoint, Recognizer
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    if settings.device.startswith("cuda"):
+        index = int(settings.device.partition(":")[2] or 0)
+        if index >= torch.cuda.device_count():
+            give_up(f"device {settings.device}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    try:
+        recognizer = Recognizer.from_pretrained(settings.checkpoint, device=settings.device)
+    except InvalidCheckpoint as error:
+        give_up(f"checkpoint: {error}")
+    if recognizer.model.image_encoder is None:
+        give_up("checkpoint: it reads ready image features and has no image encoder, so it cannot be served")
+    longest = recognizer.processor.max_tokens
+    if settings.max_batch_tokens < longest:
+        give_up(
+            f"--max-batch-tokens (SMNER_MAX_BATCH_TOKENS): a single post may have {longest} sub-tokens, "
+            f"a batch cannot be smaller, not {settings.max_batch_tokens}"
+        )
+    return recognizer
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the address before the seconds that loading needs, but listen only when there is something behind it."""
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        give_up(f"cannot listen on {host} port {port}: {error.strerror}")
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL to type on this machine."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 compared, not listened on
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def give_up(reason: str) -> NoReturn:
+    """One line, and the exit code of a usage error."""
+    print(f"smner-serve: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def server_config(app: "FastAPI") -> Config:
+    return Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than clients and proxies keep theirs: none is closed under a request
+        timeout_graceful_shutdown=1,  # the drain has waited already; what is left is cancelled and answered with 503
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which on a signal goes on answering, probes included, until what was accepted is done.
+
+    uvicorn by itself would stop listening at once, so that nobody could see that the service is not ready any more.
+    """
+
+    def __init__(self, service: "Service", config: Config, *, address: str) -> None:
+        super().__init__(config)
+        self._service = service
+        self._address = address
+        self._announced = False
+        self._drain_until = float("inf")
+        self.model_alive = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 uvicorn's signature
+        """Drain; a second signal does not wait. Not handed on to uvicorn, which would end the process by the signal."""
+        if self._service.draining:
+            self.should_exit = True
+        self._service.draining = True
+        self._drain_until = time.monotonic() + self._service.settings.drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        service = self._service
+        if not self._announced and service.engine.ready:
+            self._announced = True
+            recognizer = service.recognizer
+            print(_BANNER.format(name=recognizer.name, device=recognizer.device, address=self._address), flush=True)
+        if service.draining and (service.gate.inside == 0 or time.monotonic() > self._drain_until):
+            return True
+        if not service.engine.alive:
+            self.model_alive = False
+            return True
+        return await super().on_tick(counter)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Everything that serves one checkpoint, put together once and handed to the routes."""
+
+import time
+
+from model import Recognizer
+from service.admission import Gate, Slot
+from service.batching import Budget
+from service.context import RequestContext
+from service.engine import Engine, answer_of
+from service.errors import NotReady
+from service.metrics import Metrics
+from service.preparation import Preparation
+from service.schemas import Recognition
+from service.settings import Settings
+from service.upload import Upload, UploadLimits
+
+
+class Service:
+    """A recognizer with its queue, pools, limits and metrics.
+
+    Args:
+        settings: every limit.
+        recognizer: the loaded checkpoint.
+    """
+
+    def __init__(self, settings: Settings, recognizer: Recognizer) -> None:
+        self.settings = settings
+        self.recognizer = recognizer
+        self.limits = UploadLimits(
+            body_bytes=settings.max_body_bytes,
+            image_bytes=settings.max_image_bytes,
+            text_characters=settings.max_text_characters,
+        )
+        self.gate = Gate(settings.max_pending_posts)
+        self.preparation = Preparation(
+            recognizer, workers=settings.decode_workers, max_pixels=settings.max_image_pixels
+        )
+        self.engine = Engine(
+            recognizer,
+            budget=Budget(settings.max_batch_tokens, settings.max_batch_images),
+            threads=settings.model_threads,
+            on_batch=lambda size: self.metrics.batch_size.observe(size),
+        )
+        self.metrics = Metrics(recognizer, queue_depth=lambda: self.engine.depth)
+        self.draining = False
+
+    def start(self) -> None:
+        """Start the model's thread; it is ready when it is warm."""
+        self.engine.start()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self.preparation.close()
+        self.engine.stop()
+
+    @property
+    def unready(self) -> str | None:
+        """Why no post is taken now; None when posts are."""
+        if self.draining:
+            return "the service is shutting down"
+        if self.engine.ready:
+            return None
+        return "the model is warming up" if self.engine.alive else "the model's thread does not run"
+
+    def admit(self) -> Slot:
+        """Take on a post.
+
+        Raises:
+            NotReady, Overloaded: not now.
+        """
+        if self.unready is not None:
+            raise NotReady(self.unready)
+        return self.gate.enter()
+
+    async def recognize(self, upload: Upload, slot: Slot, context: RequestContext, *, explain: bool) -> Recognition:
+        """Decode, queue and run one post."""
+        with context.stage("decode"):
+            post = await self.preparation.prepare(upload, slot)
+        ticket = self.engine.submit(post, explain=explain, deadline=context.deadline, request_id=context.request_id)
+        try:
+            entities = await answer_of(ticket)
+        finally:
+            now = time.monotonic()
+            context.record("queue", (ticket.started or now) - ticket.submitted)
+            if ticket.started is not None:
+                context.record("model", now - ticket.started)
+        image_used = post.photo is not None
+        self.metrics.count_post(entities, image_used=image_used)
+        return Recognition.of(
+            entities,
+            image_used=image_used,
+            name=self.recognizer.name,
+            revision=self.recognizer.revision,
+            request_id=context.request_id,
+        )

@@ -1,0 +1,97 @@
+"""Every option of the service, once: a field here is a flag of ``smner-serve`` and an ``SMNER_…`` variable."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_MIB = 2**20
+
+
+def available_cores() -> int:
+    """CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Serve SMNER over HTTP. Every option is also an environment variable: --max-body-bytes is SMNER_MAX_BODY_BYTES."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SMNER_",
+        env_ignore_empty=True,  # compose hands over "" for a variable that is not set
+        frozen=True,
+        cli_prog_name="smner-serve",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=False,  # smner-serve says it in one line
+    )
+
+    host: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="address to listen on; the default is reached from this machine alone, 0.0.0.0 from everywhere",
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="TCP port; 0 takes a free one")] = 8000
+    checkpoint: Annotated[Path | None, Field(description="checkpoint folder; the embedded one when not given")] = None
+    device: Annotated[
+        str,
+        Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA if there is any), cpu, cuda or cuda:N"),
+    ] = "auto"
+
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, le=1024 * _MIB, description="largest request body, in bytes, counted as it arrives")
+    ] = 12 * _MIB
+    max_image_bytes: Annotated[int, Field(ge=1, le=1024 * _MIB, description="largest photo file, in bytes")] = 10 * _MIB
+    max_image_pixels: Annotated[
+        int, Field(ge=1, le=1_000_000_000, description="largest photo, in pixels, read from its header")
+    ] = 50_000_000
+    max_text_characters: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="longest text, in Unicode code points; the model's limit comes on top"),
+    ] = 10_000
+
+    max_pending_posts: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="posts being received, decoded, queued or run at once; the rest gets 503"),
+    ] = 64
+    max_batch_tokens: Annotated[
+        int,
+        Field(ge=1, le=10_000_000, description="sub-tokens in a batch, padding included; at least the model's limit"),
+    ] = 4096
+    max_batch_images: Annotated[int, Field(ge=1, le=10_000, description="photos in a batch")] = 16
+    deadline_seconds: Annotated[
+        float,
+        Field(gt=0, le=3600, description="seconds from a request's first byte to its answer, all stages together"),
+    ] = 30.0
+    decode_workers: Annotated[
+        int,
+        Field(
+            default_factory=lambda: max(1, available_cores() // 2),
+            ge=1,
+            le=256,
+            description="threads that decode photos and tokenise texts; half the cores when not given",
+        ),
+    ]
+    model_threads: Annotated[
+        int,
+        Field(
+            default_factory=available_cores,
+            ge=1,
+            le=1024,
+            description="threads of the network's operations on a CPU; all cores when not given",
+        ),
+    ]
+    drain_seconds: Annotated[
+        float, Field(ge=0, le=3600, description="seconds that accepted requests get to finish after SIGTERM")
+    ] = 30.0
+    log_format: Annotated[
+        Literal["auto", "json", "console"],
+        Field(description="auto is console on a terminal and json elsewhere; logs go to standard error"),
+    ] = "auto"

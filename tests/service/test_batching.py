@@ -1,0 +1,49 @@
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.batching import Budget, choose_batch
+
+
+class Post(NamedTuple):
+    tokens: int
+    images: int = 0
+    explain: bool = False
+
+
+BUDGET = Budget(tokens=100, images=2)
+posts = st.builds(Post, st.integers(1, 100), st.integers(0, 1), st.booleans())
+
+
+def test_a_lone_post_runs_alone() -> None:
+    assert choose_batch([Post(10)], BUDGET) == [Post(10)]
+
+
+def test_padding_counts_towards_the_budget() -> None:
+    # 3 · 30 = 90 ≤ 100, and a fourth would make 120
+    assert len(choose_batch([Post(30), Post(29), Post(28), Post(27)], BUDGET)) == 3
+
+
+def test_similar_lengths_run_together() -> None:
+    assert choose_batch([Post(10), Post(50), Post(11), Post(12)], BUDGET) == [Post(10), Post(11), Post(12)]
+
+
+def test_when_photos_are_used_up_posts_without_one_still_fit() -> None:
+    waiting = [Post(10, 1), Post(10, 1), Post(10, 1), Post(10, 0)]
+    assert choose_batch(waiting, BUDGET) == [Post(10, 1), Post(10, 1), Post(10, 0)]
+
+
+def test_posts_to_be_explained_run_apart() -> None:
+    assert choose_batch([Post(10, explain=True), Post(10), Post(10, explain=True)], BUDGET) == [
+        Post(10, explain=True),
+        Post(10, explain=True),
+    ]
+
+
+@given(st.lists(posts, min_size=1, max_size=30))
+def test_the_oldest_always_runs_and_the_budget_always_holds(waiting: list[Post]) -> None:
+    chosen = choose_batch(waiting, BUDGET)
+    assert chosen[0] is waiting[0]
+    assert max(post.tokens for post in chosen) * len(chosen) <= BUDGET.tokens
+    assert sum(post.images for post in chosen) <= BUDGET.images

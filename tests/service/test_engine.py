@@ -1,0 +1,214 @@
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+import torch
+
+from model import Entity, Post
+from service.batching import Budget
+from service.engine import Engine, Ticket
+from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from tests.service.conftest import Brake, ScriptedRecognizer, eventually
+
+Start = Callable[[], Engine]
+
+
+@pytest.fixture
+def start(scripted: ScriptedRecognizer) -> Iterator[Start]:
+    """Starts an engine and waits until it is warm; its recognizer is ``scripted``."""
+    engines = []
+
+    def start() -> Engine:
+        engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=1)
+        engine.start()
+        engines.append(engine)
+        eventually(lambda: engine.ready)
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.stop()
+
+
+def submit(engine: Engine, recognizer: ScriptedRecognizer, text: str, *, seconds: float = 20, **options: Any) -> Ticket:
+    post = recognizer.prepare(text)
+    return engine.submit(post, explain=False, deadline=time.monotonic() + seconds, request_id="r", **options)
+
+
+def places(entities: Sequence[Entity]) -> list[tuple[str, int, int]]:
+    """Without the scores, whose last digits depend on the neighbours."""
+    return [(entity.entity_group, entity.start, entity.end) for entity in entities]
+
+
+def fail_on(culprit: str, error: Exception) -> Callable[[Sequence[Post]], None]:
+    def before_run(posts: Sequence[Post]) -> None:
+        if any(post.source == culprit for post in posts):
+            raise error
+
+    return before_run
+
+
+def test_an_answer_is_the_recognizers(start: Start, scripted: ScriptedRecognizer) -> None:
+    ticket = submit(start(), scripted, "Kawhi Leonard")
+    assert ticket.answer.result(10) == scripted.recognize("Kawhi Leonard")
+
+
+def test_it_is_ready_only_when_it_is_warm(scripted: ScriptedRecognizer) -> None:
+    brake = Brake(scripted)
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=1)
+    assert not engine.alive
+    engine.start()
+    brake.wait_for_batch()
+    assert engine.alive
+    assert not engine.ready
+    brake.release()
+    eventually(lambda: engine.ready)
+    engine.stop()
+    assert not engine.alive
+
+
+def test_warm_up_runs_with_and_without_photos_at_several_lengths_and_a_full_batch(
+    scripted: ScriptedRecognizer, start: Start
+) -> None:
+    seen: list[tuple[int, bool, int]] = []
+    scripted.before_run = lambda posts: seen.append(
+        (len(posts), posts[0].photo is not None, len(posts[0].text.input_ids))
+    )
+    start()
+    assert {photo for _, photo, _ in seen} == {True, False}
+    assert len({tokens for _, _, tokens in seen}) >= 3
+    assert max(size for size, _, _ in seen) == 8
+
+
+def test_what_waits_while_the_model_is_busy_runs_as_one_batch(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    first = submit(engine, scripted, "one")
+    brake.wait_for_batch()
+    rest = [submit(engine, scripted, text) for text in ("two", "six", "ten")]
+    assert engine.depth == 3
+    brake.release()
+    for ticket in (first, *rest):
+        ticket.answer.result(10)
+    assert brake.batches == [["one"], ["two", "six", "ten"]]
+
+
+def test_a_post_that_fails_does_not_take_its_neighbours_along(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    tickets = {text: submit(engine, scripted, text) for text in ("a", "b", "bad", "c", "d")}
+    scripted.before_run = fail_on("bad", RuntimeError("shape mismatch"))
+    brake.release()
+    with pytest.raises(InternalError):
+        tickets.pop("bad").answer.result(10)
+    for text, ticket in tickets.items():
+        assert places(ticket.answer.result(10)) == places(scripted.recognize(text))
+    assert engine.ready
+
+
+def test_running_out_of_memory_on_one_post_is_an_overload(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    scripted.before_run = fail_on("big", torch.OutOfMemoryError())
+    with pytest.raises(Overloaded):
+        submit(engine, scripted, "big").answer.result(10)
+    assert submit(engine, scripted, "small").answer.result(10) is not None
+
+
+def test_a_post_that_was_taken_back_costs_no_model_time(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    gone, stays = submit(engine, scripted, "gone"), submit(engine, scripted, "stays")
+    assert gone.answer.cancel()
+    brake.release()
+    stays.answer.result(10)
+    assert brake.batches == [["first"], ["stays"]]
+    with pytest.raises(CancelledError):
+        gone.answer.result(10)
+
+
+def test_a_post_taken_back_while_it_runs_does_no_harm(start: Start, scripted: ScriptedRecognizer) -> None:
+    """Setting the result of a cancelled future once hung other servers for good."""
+    engine = start()
+    brake = Brake(scripted)
+    running = submit(engine, scripted, "running")
+    brake.wait_for_batch()
+    assert not running.answer.cancel()
+    brake.release()
+    running.answer.result(10)
+    submit(engine, scripted, "next").answer.result(10)
+
+
+def test_a_post_past_its_deadline_costs_no_model_time(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    late = submit(engine, scripted, "late", seconds=0.01)
+    time.sleep(0.02)
+    brake.release()
+    with pytest.raises(DeadlineExceeded):
+        late.answer.result(10)
+    submit(engine, scripted, "next").answer.result(10)
+    assert ["late"] not in brake.batches
+
+
+@pytest.mark.parametrize("error", [torch.AcceleratorError("the device is lost"), SystemExit("from a library")])
+def test_when_its_thread_dies_all_who_wait_are_told(
+    start: Start, scripted: ScriptedRecognizer, error: BaseException
+) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    first = submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    second = submit(engine, scripted, "second")
+
+    def die(_: Sequence[Post]) -> None:
+        raise error
+
+    scripted.before_run = die
+    brake.release()
+    first.answer.result(10)
+    with pytest.raises(NotReady, match="stopped"):
+        second.answer.result(10)
+    eventually(lambda: not engine.alive)
+    assert not engine.ready
+    with pytest.raises(NotReady, match="stopped"):
+        submit(engine, scripted, "third")
+
+
+def test_stopping_lets_the_running_batch_end_and_refuses_what_waits(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    running = submit(engine, scripted, "running")
+    brake.wait_for_batch()
+    waiting = submit(engine, scripted, "waiting")
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    brake.release()
+    stopping.join(10)
+    assert running.answer.result(10) is not None
+    with pytest.raises(NotReady):
+        waiting.answer.result(10)
+
+
+def test_torch_uses_the_threads_it_was_given(scripted: ScriptedRecognizer) -> None:
+    seen: list[int] = []
+
+    def look(_: Sequence[Post]) -> None:
+        seen.append(torch.get_num_threads())
+        raise SystemExit  # seen enough
+
+    scripted.before_run = look
+    before = torch.get_num_threads()
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=before + 1)
+    engine.start()
+    eventually(lambda: not engine.alive)
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before  # the threads that decode photos keep to theirs

@@ -1,0 +1,101 @@
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually
+
+
+def statuses(running: Running) -> tuple[int, int, int]:
+    """Of the live probe, the ready probe and both together."""
+    live, ready, both = (running.client.get(f"/health{path}").status_code for path in ("/live", "/ready", ""))
+    return live, ready, both
+
+
+def test_a_warm_service_is_live_and_ready_and_says_what_it_serves(shared: Running) -> None:
+    assert statuses(shared) == (200, 200, 200)
+    health = shared.client.get("/health").json()
+    assert health == {"status": "ok", "model": {"name": "tiny", "revision": "r1"}, "device": "cpu"}
+
+
+def test_before_the_warm_up_it_is_live_but_takes_no_posts(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    brake = Brake(scripted)
+    running = serve(scripted, wait=False)
+    brake.wait_for_batch()
+    assert statuses(running) == (200, 503, 503)
+    problem = running.client.get("/health").json()
+    assert problem["code"] == "not_ready"
+    assert problem["model"] == {"name": "tiny", "revision": "r1"}
+    assert problem["live"] is True
+    answer = running.post()
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert "warming up" in answer.json()["detail"]
+    brake.release()
+    eventually(lambda: statuses(running) == (200, 200, 200))
+
+
+def test_while_draining_it_is_live_finishes_what_it_accepted_and_takes_no_more(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    running = serve(scripted)
+    brake = Brake(scripted)
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(running.post)
+        brake.wait_for_batch()
+        running.sigterm()
+        assert statuses(running) == (200, 503, 503)
+        refused = running.post()
+        assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
+        assert "shutting down" in refused.json()["detail"]
+        brake.release()
+        assert accepted.result().status_code == 200
+
+
+def test_when_the_grace_period_is_over_what_is_left_is_told_so(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    running = serve(scripted, drain_seconds=0.1)
+    brake = Brake(scripted)
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(running.post)
+        brake.wait_for_batch()
+        running.sigterm()
+        answer = accepted.result()
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+        brake.release()
+
+
+def test_without_the_models_thread_it_is_not_live(scripted: ScriptedRecognizer) -> None:
+    """The answer of a service whose thread has died; the server itself leaves at once, see test_serve."""
+    app = create_app(Settings(), scripted)  # its lifespan, which starts the thread, does not run here
+
+    async def ask() -> list[httpx.Response]:
+        transport: Any = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            return [await client.get(path) for path in ("/health/live", "/health/ready", "/health")]
+
+    answers = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [503, 503, 503]
+    assert answers[2].json()["live"] is False
+    app.state.service.preparation.close()
+
+
+def test_health_does_not_wait_behind_the_model(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    running = serve(scripted)
+
+    def busy(_: object) -> None:  # holds the interpreter as a batch of real size would
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            sum(range(1000))
+
+    scripted.before_run = busy
+    with ThreadPoolExecutor(4) as pool:
+        posts = [pool.submit(running.post) for _ in range(4)]
+        eventually(lambda: running.service.gate.inside > 0)
+        for _ in range(5):
+            begun = time.monotonic()
+            assert running.client.get("/health/live").status_code == 200
+            assert time.monotonic() - begun < 0.4
+        assert [post.result().status_code for post in posts] == [200] * 4

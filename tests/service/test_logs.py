@@ -1,0 +1,46 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from service.logs import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """Logging is the process's: put it back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in ("uvicorn", "python_multipart")}
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, value in levels.items():
+        logging.getLogger(name).setLevel(value)
+
+
+def test_our_events_and_those_of_libraries_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    structlog.get_logger("service.x").info("request", status=200)
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert {"event": "request", "status": 200, "level": "info"}.items() <= ours.items()
+    assert {"event": "Invalid HTTP request received.", "level": "warning"}.items() <= theirs.items()
+
+
+def test_a_console_gets_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("console")
+    structlog.get_logger().info("request", status=200)
+    line = capsys.readouterr().err
+    assert "request" in line
+    assert not line.startswith("{")
+
+
+def test_debug_events_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    structlog.get_logger().debug("probe")
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.serve import read_settings
+from service.settings import Settings
+
+
+def test_the_default_is_reached_from_this_machine_alone() -> None:
+    assert Settings().host == "127.0.0.1"
+    assert Settings().port == 8000
+    assert Settings().checkpoint is None
+
+
+def test_every_option_is_a_flag_and_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMNER_PORT", "9001")
+    monkeypatch.setenv("SMNER_CHECKPOINT", "/checkpoints/a")
+    assert read_settings([]).port == 9001
+    assert read_settings([]).checkpoint == Path("/checkpoints/a")
+    for name in Settings.model_fields:
+        value = str(getattr(Settings(), name) or "x")
+        flag = f"--{name.replace('_', '-')}"
+        assert str(getattr(read_settings([flag, value]), name)) == value
+
+
+def test_a_flag_beats_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMNER_PORT", "9001")
+    assert read_settings(["--port", "9002"]).port == 9002
+
+
+def test_an_empty_environment_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMNER_CHECKPOINT", "")
+    assert Settings().checkpoint is None
+
+
+def test_every_option_says_what_it_is() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 65536),
+        ("port", -1),
+        ("host", ""),
+        ("device", "gpu"),
+        ("device", "cuda:x"),
+        ("max_body_bytes", 0),
+        ("max_pending_posts", 0),
+        ("deadline_seconds", 0),
+        ("deadline_seconds", "nan"),
+        ("drain_seconds", -1),
+        ("decode_workers", 0),
+        ("log_format", "xml"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_wrong_flag_ends_in_one_line_that_names_it_and_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        read_settings(["--port", "eighty"])
+    assert exit_.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "--port (SMNER_PORT)" in lines[0]
+    assert "eighty" in lines[0]
