@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from model import Recognizer
+from training.data import held_out_ids
 from training.evaluate import evaluate
 from training.files import read_posts
-from training.data import held_out_ids
 from training.sources import DataSource
 
 
