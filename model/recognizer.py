@@ -18,11 +18,24 @@ from model.smner import SMNER
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A post ready for the network: words, sub-tokens and the decoded photo, (3, size, size) uint8, if it has one."""
+    """A post ready for the network.
+
+    Attributes:
+        source: the text as it came.
+        text: its words and sub-tokens.
+        photo: the decoded photo, (3, size, size) uint8, or
+        image_features: what the image encoder has made of it, (1 + m, C) float; both None without a photo.
+    """
 
     source: str
     text: EncodedText
-    photo: Tensor | None
+    photo: Tensor | None = None
+    image_features: Tensor | None = None
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the post has a photo, decoded or encoded."""
+        return self.photo is not None or self.image_features is not None
 
 
 class Recognizer:
@@ -98,6 +111,12 @@ class Recognizer:
         return Post(text, encoded, photo)
 
     @torch.inference_mode()
+    def encode_photos(self, photos: Sequence[Tensor]) -> list[Tensor]:
+        """Decoded photos, (3, size, size) uint8 each → their features, (1 + m, C) float each, on the device."""
+        stacked = torch.stack(list(photos)).to(self.device)
+        return list(self.model.encode_images(self.processor.photos.normalise(stacked)).unbind())
+
+    @torch.inference_mode()
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
         """One pass of the network over all of ``posts``.
 
@@ -109,12 +128,23 @@ class Recognizer:
         worded = [i for i, post in enumerate(posts) if post.text.words]
         if not worded:
             return answers
-        batch = self.processor.collate([posts[i].text for i in worded], photos=[posts[i].photo for i in worded])
+        batch = self.processor.collate(
+            [posts[i].text for i in worded], image_features=self._image_features([posts[i] for i in worded])
+        )
         output = self.model(**{key: tensor.to(self.device) for key, tensor in batch.items()}, output_attentions=explain)
         for row, (i, found) in enumerate(zip(worded, decode(output.logits, output.spans), strict=True)):
-            looked = output.attentions if explain and posts[i].photo is not None else None
+            looked = output.attentions if explain and posts[i].has_image else None
             answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), looked, row) for span in found]
         return answers
+
+    def _image_features(self, posts: Sequence[Post]) -> list[Tensor | None]:
+        features = [post.image_features for post in posts]
+        unseen = [i for i, post in enumerate(posts) if post.photo is not None and post.image_features is None]
+        if unseen:
+            photos = [photo for i in unseen if (photo := posts[i].photo) is not None]
+            for i, encoded in zip(unseen, self.encode_photos(photos), strict=True):
+                features[i] = encoded
+        return features
 
 
 def _entity(post: Post, span: TypedSpan, label: str, attentions: Tensor | None, row: int) -> Entity:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive
 
 from service.admission import Slot
@@ -28,6 +29,18 @@ async def get_context(request: Request) -> RequestContext:
 
 ServiceDep = Annotated[Service, Depends(get_service)]
 ContextDep = Annotated[RequestContext, Depends(get_context)]
+
+
+_bearer = HTTPBearer(auto_error=False, description="an API key, where the service asks for one")
+
+
+async def check_key(
+    service: ServiceDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    service.authorize(None if given is None else given.credentials)
+
+
+KEY_CHECKED = Depends(check_key)
 
 
 async def take_slot(service: ServiceDep) -> AsyncIterator[Slot]:

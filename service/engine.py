@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 import torch
@@ -16,6 +16,8 @@ import torch
 from model import Entity, Post, Recognizer
 from service.batching import Budget, choose_batch
 from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from service.image_cache import ImageCache
+from service.preparation import PreparedPost
 from service.threads import use_torch_threads
 from service.warmup import warm_up_batches
 
@@ -29,6 +31,7 @@ class Ticket:
     """A post on its way through the model; moments are those of :func:`time.monotonic`."""
 
     post: Post
+    photo_key: bytes
     explain: bool
     submitted: float
     deadline: float
@@ -43,7 +46,7 @@ class Ticket:
 
     @property
     def images(self) -> int:
-        """1 with a photo, else 0."""
+        """1 with a photo that the image encoder has not seen, else 0."""
         return int(self.post.photo is not None)
 
     def claim(self, now: float) -> bool:
@@ -64,14 +67,22 @@ class Engine:
     Args:
         recognizer: the model; nothing else may call its :meth:`~model.Recognizer.run`.
         budget: what a batch may cost.
+        cache: where photos' features are kept.
         threads: of torch's operations on a CPU.
         on_batch: told the size of every batch, in the model's thread.
     """
 
     def __init__(
-        self, recognizer: Recognizer, *, budget: Budget, threads: int, on_batch: Callable[[int], None] = lambda _: None
+        self,
+        recognizer: Recognizer,
+        *,
+        budget: Budget,
+        cache: ImageCache,
+        threads: int,
+        on_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._recognizer = recognizer
+        self._cache = cache
         self._budget = budget
         self._threads = threads
         self._on_batch = on_batch
@@ -108,10 +119,15 @@ class Engine:
             self._changed.notify()
         self._thread.join(_STOP_SECONDS)
 
-    def submit(self, post: Post, *, explain: bool, deadline: float, request_id: str) -> Ticket:
+    def submit(self, prepared: PreparedPost, *, explain: bool, deadline: float, request_id: str) -> Ticket:
         """Queue a post; admission has bounded how many there can be."""
         ticket = Ticket(
-            post=post, explain=explain, submitted=time.monotonic(), deadline=deadline, request_id=request_id
+            post=prepared.post,
+            photo_key=prepared.photo_key,
+            explain=explain,
+            submitted=time.monotonic(),
+            deadline=deadline,
+            request_id=request_id,
         )
         with self._changed:
             if self._closed:
@@ -154,7 +170,7 @@ class Engine:
     def _answer(self, batch: Sequence[Ticket]) -> None:
         """Run a batch; one that fails is halved until the culprit stands alone, so its neighbours are answered."""
         try:
-            answers = self._recognizer.run([ticket.post for ticket in batch], explain=batch[0].explain)
+            answers = self._recognizer.run(self._with_features(batch), explain=batch[0].explain)
         except torch.AcceleratorError:
             raise  # the device is lost, and with it every later batch: let the supervisor restart the process
         except Exception as error:  # noqa: BLE001 whatever one post does, its neighbours are answered
@@ -171,6 +187,20 @@ class Engine:
         middle = len(batch) // 2
         self._answer(batch[:middle])
         self._answer(batch[middle:])
+
+    def _with_features(self, batch: Sequence[Ticket]) -> list[Post]:
+        """The posts with their photos encoded, each distinct photo once; the features are kept for later posts."""
+        photos = {ticket.photo_key: photo for ticket in batch if (photo := ticket.post.photo) is not None}
+        known = {key: self._cache.peek(key) for key in photos}
+        new = [key for key, features in known.items() if features is None]
+        if new:
+            for key, features in zip(new, self._recognizer.encode_photos([photos[key] for key in new]), strict=True):
+                known[key] = features
+                self._cache.keep(key, features)
+        return [
+            ticket.post if ticket.post.photo is None else replace(ticket.post, image_features=known[ticket.photo_key])
+            for ticket in batch
+        ]
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         log.error("the model failed on a post", request_id=ticket.request_id, exc_info=error)

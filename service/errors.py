@@ -21,6 +21,17 @@ class MalformedRequest(ServiceError):
     code = "malformed_request"
 
 
+class Unauthorized(ServiceError):
+    """A request without one of the API keys (RFC 6750)."""
+
+    code = "unauthorized"
+    headers = {"WWW-Authenticate": "Bearer"}  # noqa: RUF012 a ClassVar of the base
+
+    def __init__(self, *, given: bool) -> None:
+        what = "the API key is not one that is let in" if given else "the request has no API key"
+        super().__init__(f"{what}; send it as Authorization: Bearer KEY")
+
+
 class BodyTooLarge(ServiceError):
     """A body with more bytes than are read; ``size`` is what it announced or what had arrived when it was given up."""
 

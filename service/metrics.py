@@ -59,6 +59,12 @@ class Metrics:
         self._posts = Counter(
             "smner_posts", "Posts answered, by what became of the photo.", ["image"], registry=registry
         )
+        self._image_cache_hits = Counter(
+            "smner_image_cache_hits", "Photos whose features were still known.", registry=registry
+        )
+        self._image_cache_misses = Counter(
+            "smner_image_cache_misses", "Photos that had to be decoded and encoded.", registry=registry
+        )
         Gauge("smner_queue_depth", "Posts waiting for the model.", registry=registry).set_function(queue_depth)
         Gauge(
             "smner_model_info", "The checkpoint served; always 1.", ["name", "revision", "device"], registry=registry
@@ -84,6 +90,10 @@ class Metrics:
             self._stage_seconds.labels(stage).observe(seconds)
         if context.code is not None and route not in PROBES:  # a probe's 503 refuses nobody
             self._rejected.labels(context.code).inc()
+
+    def count_image_lookup(self, *, hit: bool) -> None:
+        """Account for a photo that was looked for in the cache."""
+        (self._image_cache_hits if hit else self._image_cache_misses).inc()
 
     def count_post(self, entities: Sequence[Entity], *, image_used: bool) -> None:
         """Account for a post that was read."""

@@ -27,6 +27,7 @@ class Kind(NamedTuple):
 
 KINDS: Mapping[str, Kind] = {
     "malformed_request": Kind(400, "The request is malformed"),
+    "unauthorized": Kind(401, "The request has no valid API key"),
     "not_found": Kind(404, "There is nothing at this path"),
     "method_not_allowed": Kind(405, "This path does not take this method"),
     "body_too_large": Kind(413, "The request body is too large"),

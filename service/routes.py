@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from model.photos import FORMATS
-from service.dependencies import ContextDep, ServiceDep, SlotDep, UploadDep, unless_gone
+from service.dependencies import KEY_CHECKED, ContextDep, ServiceDep, SlotDep, UploadDep, unless_gone
 from service.problems import documented
 from service.schemas import Info, Limits, ModelIdentity, Recognition
 
@@ -54,6 +54,7 @@ _FORM: dict[str, Any] = {
 
 _PROBLEMS = documented(
     "malformed_request",
+    "unauthorized",
     "body_too_large",
     "image_too_large",
     "unsupported_media_type",
@@ -74,6 +75,7 @@ _PROBLEMS = documented(
     summary="Named entities of a post",
     description=_DESCRIPTION,
     response_model_exclude_none=True,
+    dependencies=[KEY_CHECKED],
     responses=_PROBLEMS,
     openapi_extra={"requestBody": _FORM},
 )

@@ -1,5 +1,6 @@
 """``smner-serve``: load a checkpoint and serve it until told to stop."""
 
+import os
 import socket
 import sys
 import time
@@ -34,11 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; returns the exit code: 0 after a signal, 1 if the model died. Mistakes in the settings exit with 2."""
     settings = read_settings(arguments)
     configure_logs(settings.log_format)
+    # A core that OpenMP's threads wait on by spinning is a core that decoding and the event loop do not have. Read when
+    # torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with bind(settings.host, settings.port) as listener:
         recognizer = load(settings)
         from service.app import create_app  # imports torch, see load
 
-        app = create_app(settings, recognizer)
+        try:
+            app = create_app(settings, recognizer)
+        except (OSError, ValueError) as error:
+            give_up(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
         server = Server(app.state.service, server_config(app), address=address_of(listener))
         server.run(sockets=[listener])
     return 0 if server.model_alive else 1

@@ -7,7 +7,9 @@ from service.admission import Gate, Slot
 from service.batching import Budget
 from service.context import RequestContext
 from service.engine import Engine, answer_of
-from service.errors import NotReady
+from service.errors import NotReady, Unauthorized
+from service.image_cache import ImageCache
+from service.keys import KeyFile
 from service.metrics import Metrics
 from service.preparation import Preparation
 from service.schemas import Recognition
@@ -32,12 +34,20 @@ class Service:
             text_characters=settings.max_text_characters,
         )
         self.gate = Gate(settings.max_pending_posts)
+        self.keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
+        self.image_cache = ImageCache(
+            settings.image_cache_mb * 2**20, on_lookup=lambda hit: self.metrics.count_image_lookup(hit=hit)
+        )
         self.preparation = Preparation(
-            recognizer, workers=settings.decode_workers, max_pixels=settings.max_image_pixels
+            recognizer,
+            workers=settings.decode_workers,
+            cache=self.image_cache,
+            max_pixels=settings.max_image_pixels,
         )
         self.engine = Engine(
             recognizer,
             budget=Budget(settings.max_batch_tokens, settings.max_batch_images),
+            cache=self.image_cache,
             threads=settings.model_threads,
             on_batch=lambda size: self.metrics.batch_size.observe(size),
         )
@@ -62,6 +72,15 @@ class Service:
             return None
         return "the model is warming up" if self.engine.alive else "the model's thread does not run"
 
+    def authorize(self, key: str | None) -> None:
+        """Let in whoever has a key, and everybody where no keys are set.
+
+        Raises:
+            Unauthorized: the key is missing or not among them.
+        """
+        if self.keys is not None and (key is None or not self.keys.admits(key)):
+            raise Unauthorized(given=key is not None)
+
     def admit(self) -> Slot:
         """Take on a post.
 
@@ -75,8 +94,8 @@ class Service:
     async def recognize(self, upload: Upload, slot: Slot, context: RequestContext, *, explain: bool) -> Recognition:
         """Decode, queue and run one post."""
         with context.stage("decode"):
-            post = await self.preparation.prepare(upload, slot)
-        ticket = self.engine.submit(post, explain=explain, deadline=context.deadline, request_id=context.request_id)
+            prepared = await self.preparation.prepare(upload, slot)
+        ticket = self.engine.submit(prepared, explain=explain, deadline=context.deadline, request_id=context.request_id)
         try:
             entities = await answer_of(ticket)
         finally:
@@ -84,7 +103,7 @@ class Service:
             context.record("queue", (ticket.started or now) - ticket.submitted)
             if ticket.started is not None:
                 context.record("model", now - ticket.started)
-        image_used = post.photo is not None
+        image_used = prepared.post.has_image
         self.metrics.count_post(entities, image_used=image_used)
         return Recognition.of(
             entities,

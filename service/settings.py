@@ -66,6 +66,16 @@ class Settings(BaseSettings):
         Field(ge=1, le=10_000_000, description="sub-tokens in a batch, padding included; at least the model's limit"),
     ] = 4096
     max_batch_images: Annotated[int, Field(ge=1, le=10_000, description="photos in a batch")] = 16
+    image_cache_mb: Annotated[
+        int,
+        Field(ge=0, le=1_000_000, description="MiB for the features of photos seen before; 0 switches the cache off"),
+    ] = 256
+    api_keys_file: Annotated[
+        Path | None,
+        Field(
+            description="file with API keys, one a line, of which POST /recognize then wants one; read anew on change"
+        ),
+    ] = None
     deadline_seconds: Annotated[
         float,
         Field(gt=0, le=3600, description="seconds from a request's first byte to its answer, all stages together"),

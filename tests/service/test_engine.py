@@ -11,6 +11,8 @@ from model import Entity, Post
 from service.batching import Budget
 from service.engine import Engine, Ticket
 from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
+from service.image_cache import ImageCache
+from service.preparation import PreparedPost
 from tests.service.conftest import Brake, ScriptedRecognizer, eventually
 
 Start = Callable[[], Engine]
@@ -22,7 +24,7 @@ def start(scripted: ScriptedRecognizer) -> Iterator[Start]:
     engines = []
 
     def start() -> Engine:
-        engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=1)
+        engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=1)
         engine.start()
         engines.append(engine)
         eventually(lambda: engine.ready)
@@ -34,7 +36,7 @@ def start(scripted: ScriptedRecognizer) -> Iterator[Start]:
 
 
 def submit(engine: Engine, recognizer: ScriptedRecognizer, text: str, *, seconds: float = 20, **options: Any) -> Ticket:
-    post = recognizer.prepare(text)
+    post = PreparedPost(recognizer.prepare(text))
     return engine.submit(post, explain=False, deadline=time.monotonic() + seconds, request_id="r", **options)
 
 
@@ -58,7 +60,7 @@ def test_an_answer_is_the_recognizers(start: Start, scripted: ScriptedRecognizer
 
 def test_it_is_ready_only_when_it_is_warm(scripted: ScriptedRecognizer) -> None:
     brake = Brake(scripted)
-    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=1)
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=1)
     assert not engine.alive
     engine.start()
     brake.wait_for_batch()
@@ -207,7 +209,7 @@ def test_torch_uses_the_threads_it_was_given(scripted: ScriptedRecognizer) -> No
 
     scripted.before_run = look
     before = torch.get_num_threads()
-    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), threads=before + 1)
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=before + 1)
     engine.start()
     eventually(lambda: not engine.alive)
     assert seen == [before + 1]

@@ -1,5 +1,6 @@
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.preparation import PreparedPost
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve
 
 NAMES = {
@@ -12,6 +13,8 @@ NAMES = {
     "smner_rejected_total",
     "smner_entities_total",
     "smner_posts_total",
+    "smner_image_cache_hits_total",
+    "smner_image_cache_misses_total",
     "smner_model_info",
 }
 
@@ -88,7 +91,9 @@ def test_the_queue_depth_is_what_waits_now(scripted: ScriptedRecognizer, serve: 
     running = serve(scripted)
     brake = Brake(scripted)
     for text in ("runs", "waits"):
-        running.service.engine.submit(scripted.prepare(text), explain=False, deadline=float("inf"), request_id="r")
+        running.service.engine.submit(
+            PreparedPost(scripted.prepare(text)), explain=False, deadline=float("inf"), request_id="r"
+        )
         brake.wait_for_batch()
     assert value(scrape(running), "smner_queue_depth") == 1
     brake.release()

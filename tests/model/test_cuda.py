@@ -1,0 +1,38 @@
+"""What must hold on a GPU too; skipped where there is none."""
+
+from itertools import chain
+
+import pytest
+import torch
+from PIL import Image
+
+from model import SMNER, Entity, Recognizer, SMNERProcessor
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+TEXTS = ["Kawhi Leonard wins the NBA award", "hi", "RT @x: New York, New York"]
+
+
+def places(answers: list[list[Entity]]) -> list[list[tuple[str, int, int]]]:
+    return [[(entity.entity_group, entity.start, entity.end) for entity in entities] for entities in answers]
+
+
+def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, photo: Image.Image) -> None:
+    images = [photo, None, photo]
+    on_cpu = Recognizer(smner, processor, device="cpu").recognize_batch(TEXTS, images)
+    on_gpu = Recognizer(smner, processor, device="cuda").recognize_batch(TEXTS, images)
+    assert places(on_gpu) == places(on_cpu)
+    for ours, theirs in zip(chain(*on_gpu), chain(*on_cpu), strict=True):
+        assert ours.score == pytest.approx(theirs.score, abs=1e-3)
+
+
+def test_neighbours_do_not_change_an_answer_on_the_gpu(
+    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+) -> None:
+    recognizer = Recognizer(smner, processor, device="cuda")
+    together = recognizer.recognize_batch(TEXTS, [photo, None, photo])
+    alone = [recognizer.recognize(text, image) for text, image in zip(TEXTS, [photo, None, photo], strict=True)]
+    assert places(together) == places(alone)
