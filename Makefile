@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
 # torch from PyPI brings CUDA along. For a smaller download on a machine without a GPU:
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -25,15 +26,17 @@ format: $(VENV)/.everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-$(BIN)/python:
+$(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(if $(TORCH_INDEX),$(BIN)/pip install --constraint constraints.txt torch torchvision --index-url $(TORCH_INDEX))
-
-$(VENV)/.serving: pyproject.toml constraints.txt | $(BIN)/python
-	@test -f $(VENV)/.everything && $(MAKE) install || $(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@echo "Installing packages into $(VENV); torch is large, this takes a few minutes."
+	$(if $(TORCH_INDEX),$(PIP) install --quiet --constraint constraints.txt torch torchvision \
+		--index-url $(TORCH_INDEX) --extra-index-url https://pypi.org/simple)
 	@touch $@
 
-$(VENV)/.everything: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+$(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(PIP) install --quiet --constraint constraints.txt --editable .
 	@touch $@
+
+$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@ $(VENV)/.serving

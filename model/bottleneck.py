@@ -33,7 +33,7 @@ class Posterior(nn.Module):
 
     def forward(self, hidden: Tensor) -> Gaussian:
         """(B, d) float → μ and σ, (B, d) each."""
-        mean, spread = self.head(self.trunk(hidden)).chunk(2, -1)
+        mean, spread = self.head(self.trunk(hidden)).float().chunk(2, -1)  # the KL cancels too much for bfloat16
         return Gaussian(mean, F.softplus(spread + self.offset) + 1e-7)
 
 
@@ -76,7 +76,9 @@ class CrossModalBottleneck(nn.Module):
 
     def loss(self, text: Gaussian, image: Gaussian, text_sample: Tensor, image_sample: Tensor) -> BottleneckLoss:
         """Both terms over posts with a photo; with a single post there is nothing to contrast and InfoNCE is 0."""
-        scores = self.critic(text_sample, image_sample) if len(text_sample) > 1 else text_sample.new_zeros(1, 1)
+        scores = text_sample.new_zeros(1, 1)
+        if len(text_sample) > 1:
+            scores = self.critic(text_sample, image_sample).float()
         return BottleneckLoss(info_nce(scores), kl_divergence(image, text).mean(), mean_rank(scores))
 
 

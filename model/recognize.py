@@ -13,7 +13,7 @@ from tqdm import tqdm
 from transformers.utils import logging
 
 from model.entities import Entity
-from model.errors import InvalidPost, SMNERError
+from model.errors import SMNERError
 from model.recognizer import Post, Recognizer
 
 _BATCH = 16
@@ -22,6 +22,12 @@ _BATCH = 16
 def entity_to_dict(entity: Entity) -> dict[str, Any]:
     """An entity as JSON-ready values; without attention where it was not asked for."""
     return {key: value for key, value in asdict(entity).items() if value is not None}
+
+
+def answer(post: Post, entities: Sequence[Entity]) -> dict[str, Any]:
+    """A post's entities, with the text that their offsets count in."""
+    found = [entity_to_dict(entity) for entity in entities]
+    return {"text": post.source, "entities": found, "image_used": post.has_image}
 
 
 def recognize_file(recognizer: Recognizer, source: Path, output: Path) -> None:
@@ -36,13 +42,13 @@ def recognize_file(recognizer: Recognizer, source: Path, output: Path) -> None:
     done = _complete_lines(output)
     with (
         source.open(encoding="utf-8", newline="\n") as lines,
-        output.open("a", encoding="utf-8") as answers,
+        output.open("a", encoding="utf-8", errors="backslashreplace") as answers,  # a lone surrogate is valid JSON
         tqdm(total=total, initial=done, unit="post", desc="recognising") as progress,
     ):
         remaining = islice((line for line in lines if line.strip()), done, None)
         while group := list(islice(remaining, _BATCH)):
-            for answer in _answers(recognizer, group, source.parent):
-                answers.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            for line in _answers(recognizer, group, source.parent):
+                answers.write(json.dumps(line, ensure_ascii=False) + "\n")
             answers.flush()
             progress.update(len(group))
 
@@ -64,8 +70,7 @@ def _answers(recognizer: Recognizer, lines: Sequence[str], folder: Path) -> Iter
     found = iter(recognizer.run([post for _, post in prepared if isinstance(post, Post)]))
     for name, post in prepared:
         if isinstance(post, Post):
-            entities = [entity_to_dict(entity) for entity in next(found)]
-            yield {"id": name, "text": post.source, "entities": entities, "image_used": post.photo is not None}
+            yield {"id": name, **answer(post, next(found))}
         else:
             yield {"id": name, "error": post}
 
@@ -78,13 +83,16 @@ def _prepare(recognizer: Recognizer, line: str, folder: Path) -> tuple[object, P
         return None, f"not JSON: {error}"
     if not isinstance(record, dict):
         return None, "not a JSON object"
-    text = record.get("text") or " ".join(map(str, record.get("tokens", ())))
-    name = record.get("id")
-    if not isinstance(text, str) or not text:
-        return name, 'neither "text" nor "tokens"'
+    tokens = record.get("tokens")
+    text = " ".join(map(str, tokens)) if isinstance(tokens, list) and not record.get("text") else record.get("text")
+    name, image = record.get("id"), record.get("image")
+    if not isinstance(text, str):
+        return name, 'neither "text", a string, nor "tokens", a list'
+    if not isinstance(image, str | None):
+        return name, '"image" is not a path'
     try:
-        return name, recognizer.prepare(text, folder / record["image"] if record.get("image") else None)
-    except (InvalidPost, OSError) as error:
+        return name, recognizer.prepare(text, folder / image if image else None)
+    except (ValueError, OSError) as error:
         return name, str(error)
 
 
@@ -110,14 +118,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give either a text or --input")
     if (options.input is None) != (options.output is None):
         parser.error("--input and --output go together")
+    if options.input is not None and options.image is not None:
+        parser.error("with --input, each line names its own photo; --image goes with a text")
     logging.disable_progress_bar()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # the same for a terminal's encoding
     try:
         recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
         if options.input is not None:
             recognize_file(recognizer, options.input, options.output)
         else:
-            entities = recognizer.recognize(options.text, options.image)
-            print(json.dumps([entity_to_dict(entity) for entity in entities], ensure_ascii=False, indent=2))
+            post = recognizer.prepare(options.text, options.image)
+            print(json.dumps(answer(post, recognizer.run([post])[0]), ensure_ascii=False, indent=2))
     except (SMNERError, OSError, ValueError) as error:
         print(f"smner-recognize: {error}", file=sys.stderr)
         return 2

@@ -76,7 +76,9 @@ class Recognizer:
 
         Raises:
             InvalidCheckpoint: a file is missing, changed or does not fit; the message names it.
+            ValueError: there is no such device.
         """
+        choose_device(device)  # before the seconds that loading takes
         path = embedded_checkpoint() if folder is None else Path(folder)
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
@@ -161,10 +163,17 @@ def _attention(weights: Tensor) -> Attention:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is any, else the CPU; other names are torch's."""
+    """``auto`` is CUDA where there is any, else the CPU; other names are torch's.
+
+    Raises:
+        ValueError: there is no such device.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device {name!r} is none of auto, cpu, cuda and cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
+    return device

@@ -78,7 +78,7 @@ class SMNER(PreTrainedModel):
         """Photos (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""
         if self.image_encoder is None:
             raise ValueError("this model was trained on ready image features and has no image encoder")
-        features: Tensor = self.image_encoder(pixel_values)
+        features: Tensor = self.image_encoder(pixel_values.to(self.image_projection.weight.dtype))
         return features
 
     def forward(

@@ -44,4 +44,4 @@ class ImageCache:
         """Keep a photo's features, at the cost of those not used for longest."""
         with self._lock:
             if features.nbytes <= self._features.maxsize:
-                self._features[key] = features
+                self._features[key] = features.clone()  # a view would keep the whole batch it was encoded in

@@ -65,21 +65,19 @@ def read_settings(arguments: Sequence[str] | None) -> Settings:
 
 def load(settings: Settings) -> "Recognizer":
     """Load the checkpoint onto the device and hold it against the settings."""
-    import torch  # seconds, which --help and a mistyped flag need not wait for
+    # torch takes seconds to import, which --help and a mistyped flag need not wait for
     from transformers.utils import logging as transformers_logging
 
     from model import InvalidCheckpoint, Recognizer
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    if settings.device.startswith("cuda"):
-        index = int(settings.device.partition(":")[2] or 0)
-        if index >= torch.cuda.device_count():
-            give_up(f"device {settings.device}: torch sees {torch.cuda.device_count()} CUDA devices here")
     try:
         recognizer = Recognizer.from_pretrained(settings.checkpoint, device=settings.device)
     except InvalidCheckpoint as error:
         give_up(f"checkpoint: {error}")
+    except ValueError as error:
+        give_up(str(error))
     if recognizer.model.image_encoder is None:
         give_up("checkpoint: it reads ready image features and has no image encoder, so it cannot be served")
     longest = recognizer.processor.max_tokens

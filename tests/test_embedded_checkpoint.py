@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from model import Recognizer
+from model import SMNER, Recognizer, SMNERProcessor
+from model.checkpoint import embedded_checkpoint
 from training.data import held_out_ids
 from training.evaluate import evaluate
 from training.files import read_posts
@@ -27,6 +29,23 @@ def test_a_fresh_machine_recognises_a_real_post(embedded: Recognizer, jpeg: byte
         ("LOC", "San Francisco"),
     ]
     assert all(text[entity.start : entity.end] == entity.word for entity in entities)
+
+
+def test_it_answers_the_same_after_a_restart(embedded: Recognizer, jpeg: bytes) -> None:
+    text = "RT @NBA: Kawhi Leonard is in Toronto"
+    again = Recognizer.from_pretrained(device="cpu").recognize(text, jpeg)
+    assert [(e.entity_group, e.start, e.end) for e in again] == [
+        (e.entity_group, e.start, e.end) for e in embedded.recognize(text, jpeg)
+    ]
+    assert [e.score for e in again] == pytest.approx([e.score for e in embedded.recognize(text, jpeg)], abs=1e-4)
+
+
+def test_the_network_and_processor_work_by_themselves_in_the_precision_they_are_stored_in(jpeg: bytes) -> None:
+    folder = embedded_checkpoint()
+    network, processor = SMNER.from_pretrained(folder), SMNERProcessor.from_pretrained(folder)
+    output = network.eval()(**processor(["Kawhi Leonard", "Toronto"], [jpeg, None]))
+    assert output.logits.dtype == torch.float16
+    assert output.logits.isfinite().all()
 
 
 @pytest.mark.slow

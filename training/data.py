@@ -20,6 +20,16 @@ class Part:
     image_features: Path | None
     checksum: str | None
 
+    def summary(self) -> str:
+        """What was found, in a line."""
+        tagged = sum(post.entities is not None for post in self.train)
+        with_photo = sum(post.photo is not None for post in self.train)
+        features = f", image features from {self.image_features}" if self.image_features else ""
+        return (
+            f"{self.name}: {len(self.train)} training posts, {tagged} tagged, {with_photo} with a photo; "
+            f"{len(self.valid)} valid posts{features}"
+        )
+
     def photos(self) -> list[Path]:
         """The photos of all its posts."""
         return [post.photo for post in self.train + self.valid if post.photo is not None]
@@ -40,7 +50,7 @@ class TrainingData:
             ValueError: no post is tagged, so there is nothing to learn.
             FileNotFoundError, DatasetError: a file is missing or not as it should be.
         """
-        names = [source.path.stem for source in sources]
+        names = [source.name for source in sources]
         parts = [
             Part(
                 name=name if names.count(name) == 1 else f"{name}-{i}",

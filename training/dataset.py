@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.errors import InvalidPost, TextTooLong
+from model.morphology import Morph
 from model.processor import Batch, EncodedText, SMNERProcessor
-from model.spans import span_index
+from model.spans import enumerate_spans, span_index
 from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
 from training.posts import LabelledPost, TypedWords
 
@@ -29,7 +30,9 @@ class PostDataset(Dataset[Example]):
     """Posts encoded up front; image features are read when an example is asked for.
 
     Args:
-        features: where photos' features are; None to decode the photos themselves.
+        features: where photos' features are.
+        features_by_id: whether a post whose photo is not at hand has its features there under its own id.
+        decode_photos: whether to decode the photos themselves, where there are no features.
     """
 
     def __init__(
@@ -38,12 +41,14 @@ class PostDataset(Dataset[Example]):
         processor: SMNERProcessor,
         *,
         features: ImageFeatureFile | None = None,
+        features_by_id: bool = False,
         decode_photos: bool = False,
     ) -> None:
         self.posts = posts
         self.texts = [_encoded(post, processor) for post in posts]
         self._processor = processor
         self._features = features
+        self._features_by_id = features_by_id
         self._decode_photos = decode_photos
         self.broken: set[int] = set()  # posts whose photo turned out to be unreadable; they count as without one
 
@@ -68,10 +73,10 @@ class PostDataset(Dataset[Example]):
 
     def _key(self, post: LabelledPost) -> str | None:
         """The photo's id, if its features or its file are there."""
-        key = post.id if post.photo is None else photo_id(post.photo)
+        key = photo_id(post.photo) if post.photo is not None else post.id if self._features_by_id else None
         if self._features is not None:
             return key if key in self._features else None
-        return key if self._decode_photos and post.photo is not None else None
+        return key if self._decode_photos else None
 
     def _image(self, index: int) -> ImageFeatures | Tensor | None:
         post = self.posts[index]
@@ -109,7 +114,7 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Pad and label."""
         batch = self.inputs(examples)
-        batch["labels"] = self._labels(examples)
+        batch["labels"] = self._labels(examples, batch["morphs"] != Morph.PADDING)
         return batch
 
     def inputs(self, examples: Sequence[Example]) -> Batch:
@@ -128,20 +133,13 @@ class Collator:
                     batch["image_feature_mask"][row] = image.mask
         return batch
 
-    def _labels(self, examples: Sequence[Example]) -> Tensor:
-        words = max(len(example.text.words) for example in examples)
-        widths = min(self._max_span_width, words)
-        spans = sum(words - width + 1 for width in range(1, widths + 1))
-        labels = torch.full((len(examples), spans), IGNORED)
+    def _labels(self, examples: Sequence[Example], word_mask: Tensor) -> Tensor:
+        words = word_mask.shape[1]
+        labels = torch.where(enumerate_spans(word_mask, self._max_span_width).mask, 0, IGNORED)
         for row, example in enumerate(examples):
             if example.entities is None:
-                continue
-            own = len(example.text.words)
-            for width in range(1, min(widths, own) + 1):
-                first = span_index(0, width - 1, words=words, max_width=self._max_span_width)
-                assert first is not None
-                labels[row, first : first + own - width + 1] = 0
-            for entity in example.entities:
+                labels[row] = IGNORED
+            for entity in example.entities or ():
                 index = span_index(entity.start, entity.end, words=words, max_width=self._max_span_width)
                 if index is not None:  # a wider entity cannot be learnt; evaluation counts it as a miss
                     labels[row, index] = self._label2id[entity.type]

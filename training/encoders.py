@@ -33,6 +33,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         image_encoder=None if foreign else recipe.image_encoder,
         image_feature_size=image_feature_size,
         max_span_width=recipe.max_span_width,
+        attention_heads=recipe.attention_heads,
         use_cmib=recipe.use_cmib,
         use_cma=recipe.use_cma,
         initial_deviation=recipe.initial_deviation,
@@ -48,9 +49,12 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
-    tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder))
+    # byte-level tokenizers would read the first word of a text apart from the same word within it
+    tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder), add_prefix_space=True)
+    # RoBERTa and its kin count positions from behind the padding token's id, and say so in the tokenizer alone
+    max_tokens = min(config.max_tokens, tokenizer.model_max_length)
     photos = photo_settings(recipe.image_encoder)
-    return model, SMNERProcessor(tokenizer, photos, max_tokens=config.max_tokens)
+    return model, SMNERProcessor(tokenizer, photos, max_tokens=max_tokens)
 
 
 @dataclass(frozen=True, slots=True)

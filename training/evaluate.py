@@ -41,7 +41,9 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
         raise ValueError(
             f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
         )
-    dataset = PostDataset(posts, recognizer.processor, features=features, decode_photos=features is None)
+    dataset = PostDataset(
+        posts, recognizer.processor, features=features, features_by_id=features is not None, decode_photos=features is None
+    )
     collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
     began = time.perf_counter()
     predicted = predict(recognizer.model, dataset, collator, progress=True)
@@ -107,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
     options = arguments().parse_args(argv)
     logging.disable_progress_bar()
-    source = DataSource(options.data, options.images, options.image_features)
     try:
+        source = DataSource(options.data, options.images, options.image_features)
         recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
         report = evaluate(recognizer, source, options.split)
         print(table(report))

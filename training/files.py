@@ -78,7 +78,7 @@ def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> Labe
     if tags is not None and not (_are_texts(tags) and len(tags) == len(words) and all(map(is_tag, tags))):
         raise DatasetError(path, number, f'expected {len(words)} "tags", one a token, each O, B-TYPE or I-TYPE')
     return LabelledPost(
-        id=str(record.get("id", number)),
+        id=str(record.get("id", f"line {number}")),
         words=tuple(words),
         entities=None if tags is None else entities_of_tags(tags),
         photo=_named_photo(path, number, record, images),

@@ -55,7 +55,7 @@ class ImageFeatureFile:
             raise ValueError(f"{path}: the mask {tuple(self._mask.get_shape())} does not fit features {tuple(shape)}")
         self.feature_size = int(shape[2])
 
-    def __contains__(self, image_id: str) -> bool:
+    def __contains__(self, image_id: str | None) -> bool:
         return image_id in self._rows
 
     def __len__(self) -> int:

@@ -1,10 +1,11 @@
 """What training minimises (eq. 2, 15 and 16)."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.smner import SMNEROutput
 from training.dataset import IGNORED
@@ -20,7 +21,8 @@ class Losses(NamedTuple):
     rank: Tensor
 
 
-class Objective(nn.Module):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
     """L = L_cls + λ (InfoNCE + β KL), and for two passes their mean plus the weighted divergence between them.
 
     Args:
@@ -30,16 +32,12 @@ class Objective(nn.Module):
         consistency_weight: weight of the divergence.
     """
 
-    def __init__(
-        self, *, no_entity_weight: float, cmib_weight: float, cmib_beta: float, consistency_weight: float
-    ) -> None:
-        super().__init__()
-        self.consistency_weight = consistency_weight
-        self.no_entity_weight = no_entity_weight
-        self.cmib_weight = cmib_weight
-        self.cmib_beta = cmib_beta
+    no_entity_weight: float
+    cmib_weight: float
+    cmib_beta: float
+    consistency_weight: float
 
-    def forward(self, output: SMNEROutput, labels: Tensor) -> Losses:
+    def __call__(self, output: SMNEROutput, labels: Tensor) -> Losses:
         """Score a batch; posts without tags (labels all IGNORED) contribute the bottleneck alone.
 
         Args:

@@ -31,6 +31,7 @@ class Recipe(BaseModel):
     use_cmib: bool = Field(True, description="false switches the information bottleneck off (table 4)")
     use_cma: bool = Field(True, description="false switches the cross-modal attention off (table 4)")
     max_span_width: PositiveInt = Field(4, description="widest span, in words")
+    attention_heads: PositiveInt = Field(12, description="heads of the cross-modal attention; they divide the width d")
     initial_deviation: PositiveFloat = Field(0.1, description="σ that the posteriors start from")
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
@@ -59,7 +60,9 @@ class Recipe(BaseModel):
     bf16: bool = Field(False, description="mixed precision in bfloat16")
     half_precision: bool = Field(False, description="true stores the checkpoint's weights in float16")
     teacher: str | None = Field(
-        None, description="recipe of a text-only model that is trained first and tags the posts that have no tags"
+        None,
+        description="recipe of a text-only model that is trained first and tags the posts that have no tags; "
+        "--set changes this recipe, not the teacher's",
     )
     held_out: NonNegativeInt = Field(0, description="posts without tags that are kept out of training")
 

@@ -20,6 +20,18 @@ class DataSource:
     images: Path | None = None
     image_features: Path | None = None
 
+    def __post_init__(self) -> None:
+        """A mistyped folder must not quietly mean posts without photos."""
+        if not self.path.exists():
+            raise FileNotFoundError(f"{self.path}: no such file or folder")
+        if self.images is not None and not self.images.is_dir():
+            raise NotADirectoryError(f"{self.images}: no such folder of photos")
+
+    @property
+    def name(self) -> str:
+        """What the source is called in reports."""
+        return self.path.stem if self.path.is_file() else self.path.resolve().name
+
     def file(self, split: str) -> Path | None:
         """The file of ``split``, if there is one."""
         if self.path.is_file():

@@ -23,9 +23,7 @@ class _PhotosOfLastData(argparse.Action):
     ) -> None:
         if not namespace.data:
             parser.error(f"{option} belongs behind the --data whose photos it names")
-        last: DataSource = namespace.data[-1]
-        photos = {"images": last.images, "image_features": last.image_features, self.dest: values}
-        namespace.data[-1] = DataSource(last.path, **photos)
+        namespace.data[-1][self.dest] = values
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -35,7 +33,7 @@ def arguments() -> argparse.ArgumentParser:
         "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact) or a .toml file"
     )
     parser.add_argument(
-        "--data", type=lambda path: DataSource(Path(path)), action="append", required=True, metavar="DIR",
+        "--data", type=lambda path: {"path": Path(path)}, action="append", required=True, metavar="DIR",
         help="folder with train and valid splits, or one .txt or .jsonl file to train on; may be repeated",
     )  # fmt: skip
     parser.add_argument("--images", type=Path, action=_PhotosOfLastData, help="photos of the last --data")
@@ -54,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
-        result = train(recipe, options.data, options.output, resume=options.resume)
+        sources = [DataSource(**source) for source in options.data]
+        result = train(recipe, sources, options.output, resume=options.resume)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         print(f"smner-train: recipe {options.recipe}: {faults}", file=sys.stderr)

@@ -138,7 +138,7 @@ class SMNERTrainer(Trainer):
 
 
 def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=recipe.epochs,
         max_steps=recipe.max_steps,
@@ -162,6 +162,10 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=True,  # a batch without photos leaves the image side unused
     )
+    # With several GPUs and one process Trainer would split batches by nn.DataParallel, which cannot carry our outputs.
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _mean(values: Any) -> float:

@@ -168,7 +168,8 @@ def step(model: SMNER) -> dict[str, torch.Tensor]:
     }
     optimizer = torch.optim.SGD([p for p in model.train().parameters() if p.requires_grad], lr=1)
     objective = Objective(no_entity_weight=1, cmib_weight=1, cmib_beta=1, consistency_weight=0)
-    objective(model(**batch, output_bottleneck=True), torch.tensor([[0, 1, 2], [0, 1, 2]])).total.backward()
+    losses = objective(model(**batch, output_bottleneck=True), torch.tensor([[0, 1, 2], [0, 1, 2]]))
+    losses.total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return before
 

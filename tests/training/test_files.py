@@ -113,7 +113,7 @@ def test_raw_text_is_split_as_it_is_in_serving(write: Writer) -> None:
 
 
 def test_a_json_line_without_an_id_is_called_by_its_number(write: Writer) -> None:
-    assert [post.id for post in read_posts(write.jsonl({"text": "a"}, "", {"text": "b"}))] == ["1", "3"]
+    assert [post.id for post in read_posts(write.jsonl({"text": "a"}, "", {"text": "b"}))] == ["line 1", "line 3"]
 
 
 @pytest.mark.parametrize("named", ["images/2.png", "2.png"])

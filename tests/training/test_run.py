@@ -121,8 +121,8 @@ def test_its_scores_stand_in_the_scores_file_and_in_the_model_card(overfitted: t
 
 
 def test_the_recipe_is_kept_with_the_run(overfitted: tuple[RunResult, DataSource], recipe: Recipe) -> None:
-    kept = Recipe(**json.loads((overfitted[0].checkpoint / "run" / "recipe.json").read_text("utf-8")))
-    assert kept == small(recipe, epochs=40, patience=0)
+    kept = json.loads((overfitted[0].checkpoint / "run" / "recipe.json").read_text("utf-8"))
+    assert Recipe(**kept["recipe"]) == small(recipe, epochs=40, patience=0)
 
 
 def test_the_checkpoint_is_whole_without_what_the_run_left_beside_it(
@@ -166,7 +166,7 @@ def test_half_precision_is_stored_and_what_was_measured_is_what_is_stored(
 def test_a_folder_that_is_not_empty_is_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("data", "utf-8")
-    with pytest.raises(FileExistsError, match=r"run is not empty: choose another folder, or go on with --resume"):
+    with pytest.raises(FileExistsError, match=r"run is not empty: choose another folder"):
         train(recipe, [source], tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
 
@@ -242,6 +242,72 @@ def test_untagged_posts_of_a_valid_split_are_not_measured(
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
     (measured,) = trainers[0].valid.values()
     assert [post.entities is not None for post in measured.posts] == [True]
+
+
+def test_a_run_does_not_go_on_with_another_recipe(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    changed = small(recipe, max_steps=1, max_span_width=6)
+    with pytest.raises(ValueError, match="began with, but: max_span_width 4 → 6"):
+        train(changed, [source], tmp_path / "run", resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_data(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    with (source.path / "train.txt").open("a") as file:
+        file.write("IMGID:9\nParis\tB-LOC\n\n")
+    with pytest.raises(ValueError, match="began with, but: eight "):
+        train(small(recipe, max_steps=1), [source], tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    """A run killed while the trainer saved could not be resumed, though the checkpoint before was whole."""
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    (tmp_path / "run" / "run" / "checkpoints" / "checkpoint-2").mkdir()
+    train(small(recipe, max_steps=1), [source], tmp_path / "run", resume=True)
+
+
+def test_a_run_that_could_not_begin_does_not_stand_in_the_way(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="timm has no model called 'nope'"):
+        train(small(recipe, image_encoder="timm:nope"), [source], tmp_path / "run")
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+
+
+def test_photos_beside_foreign_features_are_not_dropped_in_silence(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, encoder="foreign")
+    with pytest.raises(ValueError, match="would not be used"):
+        train(recipe, [DataSource(source.path, image_features=file), source], tmp_path / "run")
+
+
+def test_an_image_encoder_cannot_be_fine_tuned_on_features(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, encoder="foreign")
+    with pytest.raises(ValueError, match="fine_tune_image_encoder needs photos"):
+        train(
+            small(recipe, fine_tune_image_encoder=True),
+            [DataSource(source.path, image_features=file)],
+            tmp_path / "run",
+        )
+
+
+def test_features_of_the_same_encoder_with_other_weights_are_refused(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    train(small(recipe, max_steps=1), [source], tmp_path / "first")
+    made = tmp_path / "first" / "run" / "image-features-eight.safetensors"
+    other = small(recipe, max_steps=1, seed=1)
+    with pytest.raises(ValueError, match="with other weights or photo settings"):
+        train(other, [DataSource(source.path, image_features=made)], tmp_path / "second")
+
+
+def test_several_processes_are_refused(
+    recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="several processes is not supported"):
+        train(recipe, [source], tmp_path / "run")
 
 
 def test_held_out_posts_are_the_same_whatever_their_order() -> None:

@@ -46,3 +46,20 @@ def test_photos_come_from_the_image_folder(tmp_path: Path) -> None:
 def test_the_checksum_is_that_of_the_splits_file(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(CONLL, "utf-8")
     assert DataSource(tmp_path).checksum("train") == hashlib.sha256(CONLL.encode()).hexdigest()
+
+
+def test_a_mistyped_folder_of_photos_is_refused(tmp_path: Path) -> None:
+    """It used to train and to evaluate without photos, and without a word."""
+    with pytest.raises(NotADirectoryError, match="nope: no such folder of photos"):
+        DataSource(tmp_path, images=tmp_path / "nope")
+
+
+def test_data_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nope: no such file or folder"):
+        DataSource(tmp_path / "nope")
+
+
+def test_a_folder_is_called_by_its_whole_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v1.2").mkdir()
+    monkeypatch.chdir(tmp_path / "v1.2")
+    assert DataSource(Path()).name == "v1.2"

@@ -42,7 +42,7 @@ def test_a_recipe_file_and_data_in_a_checkpoint_out(
 
 def test_settings_change_the_recipe(command: list[str], tmp_path: Path) -> None:
     assert main([*command, "max_span_width=6", "--set", "use_cmib=false", "name=ours"]) == 0
-    kept = json.loads((tmp_path / "run" / "run" / "recipe.json").read_text("utf-8"))
+    kept = json.loads((tmp_path / "run" / "run" / "recipe.json").read_text("utf-8"))["recipe"]
     assert (kept["max_span_width"], kept["use_cmib"], kept["name"], kept["max_steps"]) == (6, False, "ours", 1)
     assert (tmp_path / "run" / "README.md").read_text("utf-8").count("# ours") == 1
 
@@ -51,7 +51,7 @@ def test_a_second_run_into_the_same_folder_needs_resume(command: list[str], caps
     assert main(command) == 0
     capsys.readouterr()
     assert main(command) == 2
-    assert "is not empty: choose another folder, or go on with --resume" in capsys.readouterr().err
+    assert "holds another run: choose another folder, or go on with --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
 
 
@@ -60,9 +60,9 @@ def test_each_data_has_its_own_photos() -> None:
     sources += ["--data", "c", "--image-features", "cf", "--images", "ci"]
     options = arguments().parse_args(["compact", "--output", "o", *sources])
     assert options.data == [
-        DataSource(Path("a"), images=Path("ai")),
-        DataSource(Path("b")),
-        DataSource(Path("c"), images=Path("ci"), image_features=Path("cf")),
+        {"path": Path("a"), "images": Path("ai")},
+        {"path": Path("b")},
+        {"path": Path("c"), "image_features": Path("cf"), "images": Path("ci")},
     ]
 
 

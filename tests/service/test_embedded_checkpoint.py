@@ -1,0 +1,62 @@
+"""The whole way of real posts: raw text and photo over a socket into the checkpoint that comes with the package."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model import Recognizer
+from tests.service.conftest import Running, serving
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with serving(Recognizer.from_pretrained(device="cpu"), max_image_bytes=10_000_000, max_body_bytes=12_000_000) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def pairs(shared_data: Path) -> list[dict[str, Any]]:
+    folder = shared_data / "pairs"
+    records = [json.loads(line) for line in (folder / "pairs.jsonl").read_text("utf-8").splitlines()]
+    return [
+        {
+            "text": record["text"] or " ".join(record["tokens"]),
+            "photo": (folder / record["image"]).read_bytes(),
+            "gold": mentions(record["tokens"], record["tags"]),
+        }
+        for record in records
+    ]
+
+
+def mentions(tokens: list[str], tags: list[str]) -> set[tuple[str, str]]:
+    """Type and words, without blanks: the raw text has none where the benchmark split a word."""
+    found: list[tuple[str, str]] = []
+    for before, token, tag in zip(["O", *tags], tokens, tags, strict=False):
+        if tag.startswith("I-") and before[2:] == tag[2:]:
+            found[-1] = (tag[2:], found[-1][1] + token)
+        elif tag != "O":
+            found.append((tag[2:], token))
+    return set(found)
+
+
+def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(
+    running: Running, pairs: list[dict[str, Any]]
+) -> None:
+    gold = found = right = 0
+    for post in pairs:
+        answer = running.post(post["text"], post["photo"])
+        assert answer.status_code == 200
+        assert answer.json()["image_used"] is True
+        ours = {(e["entity_group"], "".join(e["word"].split())) for e in answer.json()["entities"]}
+        gold, found, right = gold + len(post["gold"]), found + len(ours), right + len(ours & post["gold"])
+    assert 2 * right / (gold + found) > 0.8
+
+
+def test_every_entity_is_a_slice_of_the_text_that_was_sent(running: Running, pairs: list[dict[str, Any]]) -> None:
+    for post in pairs:
+        text = f" \N{ZERO WIDTH SPACE}👩‍👩‍👧 {post['text']}\n"
+        for entity in running.post(text, post["photo"]).json()["entities"]:
+            assert text[entity["start"] : entity["end"]] == entity["word"]
