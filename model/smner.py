@@ -172,7 +172,8 @@ class SMNER(PreTrainedModel):
 
     def _draw(self, posterior: Gaussian) -> Tensor:
         """z: a sample in training, the mean in evaluation, so that the same post always gets the same answer."""
-        return posterior.sample() if self.training else posterior.mean
+        drawn = posterior.sample() if self.training else posterior.mean
+        return drawn.to(self.no_image.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,9 @@ def _text_config(encoder: str) -> Any:
     scheme, _, name = encoder.partition(":")
     if scheme == "config":
         return AutoConfig.for_model(name)
-    return AutoConfig.from_pretrained(_located(encoder))
+    config = AutoConfig.from_pretrained(_located(encoder))
+    config.name_or_path = ""  # a folder of this machine has no business in a checkpoint
+    return config
 
 
 def _located(source: str) -> str:

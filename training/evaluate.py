@@ -42,7 +42,11 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
             f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
         )
     dataset = PostDataset(
-        posts, recognizer.processor, features=features, features_by_id=features is not None, decode_photos=features is None
+        posts,
+        recognizer.processor,
+        features=features,
+        features_by_id=features is not None,
+        decode_photos=features is None,
     )
     collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
     began = time.perf_counter()
