@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: install serve test format
+.PHONY: install serve test format bench
 
 serve: $(VENV)/.serving
 	$(BIN)/smner-serve --port $(PORT)
@@ -25,6 +25,10 @@ test: $(VENV)/.everything
 format: $(VENV)/.everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Needs the extra `bench` for LitServe; without it that row is left out.
+bench: $(VENV)/.everything
+	$(BIN)/python -m tests.benchmarks
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)

@@ -13,7 +13,11 @@ from tests.service.conftest import Running, serving
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    photos = {"max_body_bytes": 12_000_000, "max_image_bytes": 10_000_000, "max_image_pixels": 50_000_000}
+    photos: dict[str, Any] = {
+        "max_body_bytes": 12_000_000,
+        "max_image_bytes": 10_000_000,
+        "max_image_pixels": 50_000_000,
+    }
     with serving(Recognizer.from_pretrained(device="cpu"), **photos) as it:
         yield it
 
