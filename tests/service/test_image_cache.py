@@ -20,8 +20,19 @@ def photo_of(colour: str) -> bytes:
 def test_features_are_found_again_by_the_bytes_of_the_photo() -> None:
     cache, features = ImageCache(1000), torch.ones(2, 3)
     cache.keep(cache.key(b"photo"), features)
-    assert cache.look_up(cache.key(b"photo")) is features
+    found = cache.look_up(cache.key(b"photo"))
+    assert found is not None
+    assert torch.equal(found, features)
     assert cache.look_up(cache.key(b"another")) is None
+
+
+def test_a_photo_does_not_keep_the_batch_it_was_encoded_in() -> None:
+    """Features come as views of their batch: one that stayed held the memory of all, whatever the bound."""
+    cache = ImageCache(1000)
+    cache.keep(b"a", torch.ones(16, 3)[0])
+    kept = cache.peek(b"a")
+    assert kept is not None
+    assert kept.untyped_storage().nbytes() == kept.nbytes
 
 
 def test_the_features_not_used_for_longest_make_room() -> None:
