@@ -51,10 +51,10 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
     # byte-level tokenizers would read the first word of a text apart from the same word within it
     tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder), add_prefix_space=True)
-    # RoBERTa and its kin count positions from behind the padding token's id, and say so in the tokenizer alone
-    max_tokens = min(config.max_tokens, tokenizer.model_max_length)
     photos = photo_settings(recipe.image_encoder)
-    return model, SMNERProcessor(tokenizer, photos, max_tokens=max_tokens)
+    return model, SMNERProcessor(
+        tokenizer, photos, max_tokens=config.max_tokens - _unused_positions(model.text_encoder)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,13 @@ def photo_settings(image_encoder: str | None) -> PhotoSettings:
     if published is None:
         return PhotoSettings()
     return PhotoSettings(size=published.input_size[-1], mean=published.mean, deviation=published.std)
+
+
+def _unused_positions(text_encoder: Any) -> int:
+    """RoBERTa and its kin count positions from behind the padding token's id; BERT counts from 0."""
+    positions = getattr(getattr(text_encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(positions, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
 
 
 def _text_config(encoder: str) -> Any:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from skimage import data as free_photos
 from torch import nn
-from transformers import BertModel
+from transformers import BertModel, RobertaConfig
 
 from model import SMNER
 from model.image_encoder import ImageEncoder
@@ -91,6 +91,26 @@ def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) ->
     assert parameters(model.image_encoder) == 58_143_808
     assert (model.config.hidden_size, model.config.image_encoder) == (768, "torchvision:resnet152")
     assert (processor.max_tokens, processor.photos) == (512, PhotoSettings())
+
+
+def test_roberta_reads_as_many_sub_tokens_as_it_has_positions_behind_its_padding(
+    recipe: Recipe, text_encoder: Path, tmp_path: Path
+) -> None:
+    """514 positions are 512 sub-tokens, counted from 2; one more would lie outside the table."""
+    folder = tmp_path / "roberta"
+    RobertaConfig(
+        vocab_size=100,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=514,
+    ).save_pretrained(folder)
+    changed = small(recipe, text_encoder=str(folder), tokenizer=str(text_encoder))
+    model, processor = build(changed, TYPES)
+    assert processor.max_tokens == 512
+    ids = torch.full((1, 512), 5)
+    assert model.text_encoder(ids, torch.ones_like(ids)).last_hidden_state.shape == (1, 512, 24)
 
 
 def test_pretrained_text_weights_are_taken_from_a_folder(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
