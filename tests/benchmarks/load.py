@@ -31,7 +31,7 @@ class Load:
             later obeys.
         rate: arrivals a second, whether or not earlier ones are answered, instead of ``clients``; the live probe is
             asked meanwhile.
-        seconds: how long is measured, after a warm-up in which every client is answered once.
+        seconds: how long is measured at least, after a warm-up in which every client is answered once.
         posts: which to send once each, without a warm-up, instead of all again and again for ``seconds``.
         repeats: share of the photos that were sent before.
         keep_answers: whether the result has the bodies of the answers.
@@ -125,6 +125,7 @@ class _Offer:
         self._exchanges: list[Exchange] = []
         self._unwarmed = load.clients
         self._warm = asyncio.Event()
+        self._turn = asyncio.Event()  # set when the clients have had one more reply each, on average
         self._over = False
         self._result = Result()
 
@@ -149,7 +150,10 @@ class _Offer:
             self._start_clients(group)
             await asyncio.gather(asyncio.sleep(_WARM_UP_SECONDS), self._warm.wait())
             with self._measured():
-                await asyncio.sleep(self._load.seconds)
+                due = time.perf_counter() + self._load.seconds
+                while time.perf_counter() < due:  # whole turns: a server may answer all clients at once, then nobody
+                    self._turn.clear()
+                    await self._turn.wait()
             self._over = True
 
     async def _open_loop(self) -> None:
@@ -216,6 +220,8 @@ class _Offer:
         body = reply.body if reply is not None and self._load.keep_answers else b""
         self._exchanges.append(Exchange(post, outcome, sent, time.perf_counter() - sent, body))
         self._result.outcomes[outcome] += 1
+        if len(self._exchanges) % self._load.clients == 0:
+            self._turn.set()
         return reply
 
     @contextmanager
