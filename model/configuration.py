@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from model.bottleneck import CRITICS
+
 NO_ENTITY = "O"
 ENTITY_TYPES = ("PER", "LOC", "ORG", "MISC")
 
@@ -23,6 +25,7 @@ class SMNERConfig(PreTrainedConfig):
         use_cmib, use_cma: False switches the module off, as in the ablations of table 4.
         initial_deviation: σ that the posteriors of eq. 4 start from. At softplus(0) ≈ 0.69 the noise of hundreds of
             dimensions drowns the means and the bottleneck never leaves chance.
+        critic: f_d of eq. 7, ``mlp`` (the paper's) or ``cosine``; see :mod:`model.bottleneck`.
         id2label: index to label, 0 is "no entity", the rest are the entity types.
     """
 
@@ -43,6 +46,7 @@ class SMNERConfig(PreTrainedConfig):
     use_cmib: bool = True
     use_cma: bool = True
     initial_deviation: float = 0.1
+    critic: str = "mlp"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None:
@@ -68,6 +72,8 @@ class SMNERConfig(PreTrainedConfig):
             )
         if self.initial_deviation <= 0:
             raise ValueError(f"initial_deviation must be positive, not {self.initial_deviation}")
+        if self.critic not in CRITICS:
+            raise ValueError(f"critic must be one of {', '.join(CRITICS)}, not {self.critic!r}")
         if self.image_encoder is None and self.image_feature_size is None:
             raise ValueError("without an image encoder, image_feature_size must be given")
 

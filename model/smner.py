@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from model.attention import CrossModalAttention
@@ -60,7 +61,9 @@ class SMNER(PreTrainedModel):
         self.image_projection = nn.Linear(feature_size, width, bias=False)  # W_v, section 3.2
         self.no_image = nn.Parameter(torch.zeros(width))  # stands for z_v where there is no photo
         self.bottleneck = (
-            CrossModalBottleneck(width, initial_deviation=config.initial_deviation) if config.use_cmib else None
+            CrossModalBottleneck(width, initial_deviation=config.initial_deviation, critic=config.critic)
+            if config.use_cmib
+            else None
         )
         self.span_encoder = SpanEncoder(
             width,
@@ -73,6 +76,21 @@ class SMNER(PreTrainedModel):
         )
         self.classifier = SpanClassifier(2 * width, labels=config.num_labels, dropout=config.classifier_dropout)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Hugging Face's, and Glorot's for the path from the encoders to the bottleneck.
+
+        There, weights drawn from N(0, 0.02²) shrink the means through six layers far below σ before the critic sees
+        them, and InfoNCE never leaves chance.
+        """
+        super()._init_weights(module)
+        if isinstance(module, CrossModalBottleneck):
+            for layer in module.modules():
+                if isinstance(layer, nn.Linear):
+                    init.xavier_uniform_(layer.weight)
+        elif module is self:
+            init.xavier_uniform_(self.image_projection.weight)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Photos (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from training.posts import LabelledPost, entity_types
+from training.posts import LabelledPost, entity_types, split_retweet
 from training.sources import DataSource
 
 
@@ -43,8 +43,10 @@ class TrainingData:
     held_out: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, sources: Sequence[DataSource], *, held_out: int) -> Self:
+    def read(cls, sources: Sequence[DataSource], *, held_out: int, split_retweets: bool = False) -> Self:
         """Read every source; ``held_out`` posts without tags are left out.
+
+        ``split_retweets`` applies :func:`training.posts.split_retweet` to the training posts.
 
         Raises:
             ValueError: no post is tagged, so there is nothing to learn.
@@ -54,7 +56,7 @@ class TrainingData:
         parts = [
             Part(
                 name=name if names.count(name) == 1 else f"{name}-{i}",
-                train=source.read("train"),
+                train=[split_retweet(post) if split_retweets else post for post in source.read("train")],
                 valid=[post for post in source.read("valid") if post.entities is not None]
                 if source.file("valid")
                 else [],

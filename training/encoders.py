@@ -37,6 +37,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         use_cmib=recipe.use_cmib,
         use_cma=recipe.use_cma,
         initial_deviation=recipe.initial_deviation,
+        critic=recipe.critic,
         id2label=dict(enumerate((NO_ENTITY, *types))),
     )
     model = SMNER(config)

@@ -1,11 +1,12 @@
 """Posts as training and evaluation see them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from model.configuration import ENTITY_TYPES
+from model.words import split_words
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -55,6 +56,26 @@ def entities_of_tags(tags: Iterable[str]) -> tuple[TypedWords, ...]:
             entities.append(TypedWords(position, position, kind))
         previous = kind or "O"
     return tuple(entities)
+
+
+def split_retweet(post: LabelledPost) -> LabelledPost:
+    """Split the handles of ``RT @name`` as raw text is split: ``RT``, ``@``, ``name``.
+
+    Twitter-2015 has each handle as one word. An entity that starts with one starts with the name then, as in
+    Twitter-2017.
+    """
+    words: list[str] = []
+    places: list[tuple[int, int]] = []  # of each old word: where an entity starts and ends that starts or ends with it
+    for previous, word in zip(("", *post.words), post.words, strict=False):
+        parts = [word]
+        if previous == "RT" and len(word) > 1 and word.startswith("@"):
+            parts = [part.text for part in split_words(word)]
+        places.append((len(words) + (len(parts) > 1), len(words) + len(parts) - 1))
+        words += parts
+    entities = post.entities and tuple(
+        TypedWords(places[start][0], places[end][1], kind) for start, end, kind in post.entities
+    )
+    return replace(post, words=tuple(words), entities=entities)
 
 
 def is_tag(tag: str) -> bool:

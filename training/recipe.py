@@ -33,6 +33,9 @@ class Recipe(BaseModel):
     max_span_width: PositiveInt = Field(4, description="widest span, in words")
     attention_heads: PositiveInt = Field(12, description="heads of the cross-modal attention; they divide the width d")
     initial_deviation: PositiveFloat = Field(0.1, description="σ that the posteriors start from")
+    critic: str = Field(
+        "mlp", description="what scores a text with a photo in InfoNCE: `mlp`, the paper's, or `cosine`"
+    )
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
     batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
@@ -63,6 +66,11 @@ class Recipe(BaseModel):
         None,
         description="recipe of a text-only model that is trained first and tags the posts that have no tags; "
         "--set changes this recipe, not the teacher's",
+    )
+    split_retweets: bool = Field(
+        False,
+        description="splits the handle of `RT @name` in pre-split training words the way raw text is split, so that a "
+        "model trained on Twitter-2015, whose handles are one word each, knows it from served text",
     )
     held_out: NonNegativeInt = Field(0, description="posts without tags that are kept out of training")
 

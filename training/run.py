@@ -52,7 +52,7 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a run in several processes is not supported; use one device")
-    data = TrainingData.read(sources, held_out=recipe.held_out)
+    data = TrainingData.read(sources, held_out=recipe.held_out, split_retweets=recipe.split_retweets)
     for part in data.parts:
         print(part.summary())
     return _train(recipe, data, output, resume=resume)

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -8,9 +9,10 @@ from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from model.bottleneck import (
-    Critic,
+    CosineCritic,
     CrossModalBottleneck,
     Gaussian,
+    MLPCritic,
     Posterior,
     info_nce,
     kl_divergence,
@@ -137,7 +139,7 @@ def test_every_sample_draws_its_own_noise() -> None:
 
 
 def test_the_critic_scores_text_i_with_photo_j_at_row_i_column_j() -> None:
-    critic, text, image = Critic(4), torch.randn(3, 4), torch.randn(3, 4)
+    critic, text, image = MLPCritic(4), torch.randn(3, 4), torch.randn(3, 4)
     scores = critic(text, image)
     for i in range(3):
         for j in range(3):
@@ -145,8 +147,30 @@ def test_the_critic_scores_text_i_with_photo_j_at_row_i_column_j() -> None:
 
 
 def test_the_critic_is_an_mlp_from_2d_over_d_and_d_to_1() -> None:
-    linears = [layer for layer in Critic(6).layers if isinstance(layer, nn.Linear)]
+    linears = [layer for layer in MLPCritic(6).layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linears] == [(12, 6), (6, 6), (6, 1)]
+
+
+def test_the_cosine_critic_scores_text_i_with_photo_j_at_row_i_column_j() -> None:
+    critic, text, image = CosineCritic(4), torch.randn(3, 4), torch.randn(3, 4)
+    scores = critic(text, image)
+    for i in range(3):
+        for j in range(3):
+            cosine = F.cosine_similarity(
+                critic.text_projection.weight @ text[i], critic.image_projection.weight @ image[j], dim=0
+            )
+            torch.testing.assert_close(scores[i, j], cosine * 10)
+
+
+def test_the_cosine_critic_does_not_look_at_lengths() -> None:
+    critic, text, image = CosineCritic(4), torch.randn(3, 4), torch.randn(3, 4)
+    torch.testing.assert_close(critic(text * 7, image / 3), critic(text, image))
+
+
+def test_the_bottleneck_takes_the_critic_it_is_told() -> None:
+    build = functools.partial(CrossModalBottleneck, 4, initial_deviation=0.1)
+    assert isinstance(build().critic, MLPCritic)
+    assert isinstance(build(critic="cosine").critic, CosineCritic)
 
 
 def loss_terms(bottleneck: CrossModalBottleneck, posts: int) -> tuple[Tensor, Tensor, Gaussian, Gaussian]:

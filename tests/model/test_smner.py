@@ -278,6 +278,14 @@ def test_every_parameter_of_the_heads_is_trained(smner: SMNER, batch: Batch) -> 
     assert all(name.startswith(("image_encoder.", "text_encoder.pooler.")) for name in idle)
 
 
+def test_a_fresh_bottleneck_lets_the_posts_differ_by_more_than_its_noise(config: SMNERConfig) -> None:
+    """Weights drawn from N(0, 0.02²) shrink the means by four orders of magnitude before the critic sees them."""
+    bottleneck = SMNER(config).bottleneck
+    assert bottleneck is not None
+    mean, deviation = bottleneck.text_posterior(torch.randn(64, config.hidden_size))
+    assert mean.std(0).mean() > deviation.mean()
+
+
 def test_a_model_on_ready_features_refuses_photos(config: SMNERConfig, texts: Batch, batch: Batch) -> None:
     config.image_encoder, config.image_feature_size = None, CHANNELS
     model = SMNER(config).eval()

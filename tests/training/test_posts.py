@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from seqeval.metrics.sequence_labeling import get_entities
 
-from training.posts import LabelledPost, TypedWords, entities_of_tags, entity_types, is_tag
+from training.posts import LabelledPost, TypedWords, entities_of_tags, entity_types, is_tag, split_retweet
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,24 @@ def test_these_are_tags(tag: str) -> None:
 @pytest.mark.parametrize("tag", ["", "o", "B", "B-", "PER", "E-PER", "O-PER", "b-PER", " O"])
 def test_these_are_not(tag: str) -> None:
     assert not is_tag(tag)
+
+
+def test_a_retweets_handle_is_split_as_raw_text_is_and_entities_move_with_their_words() -> None:
+    words = ("RT", "@1stlady", ":", "@RT", "in", "New", "York", "RT", "@")
+    post = LabelledPost("1", words, (TypedWords(5, 6, "LOC"),))
+    split = split_retweet(post)
+    assert split.words == ("RT", "@", "1", "stlady", ":", "@RT", "in", "New", "York", "RT", "@")
+    assert split.entities == (TypedWords(7, 8, "LOC"),)
+
+
+def test_an_entity_that_starts_with_a_retweets_handle_starts_with_its_name() -> None:
+    post = LabelledPost("1", ("RT", "@nasa", "tv"), (TypedWords(1, 2, "ORG"),))
+    assert [split_retweet(post).mention(entity) for entity in split_retweet(post).entities or ()] == ["nasa tv"]
+
+
+def test_a_post_without_tags_stays_without_tags() -> None:
+    assert split_retweet(LabelledPost("1", ("RT", "@nasa"), None)).entities is None
+    assert split_retweet(LabelledPost("1", ("RT", "@nasa"), ())).entities == ()
 
 
 def test_a_mention_is_the_words_in_lower_case() -> None:
