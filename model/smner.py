@@ -77,20 +77,19 @@ class SMNER(PreTrainedModel):
         self.classifier = SpanClassifier(2 * width, labels=config.num_labels, dropout=config.classifier_dropout)
         self.post_init()
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face's, and Glorot's for the path from the encoders to the bottleneck.
+        """Hugging Face's, but Glorot's on the path from the encoders to the bottleneck.
 
         There, weights drawn from N(0, 0.02²) shrink the means through six layers far below σ before the critic sees
         them, and InfoNCE never leaves chance.
         """
-        super()._init_weights(module)
-        if isinstance(module, CrossModalBottleneck):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear):
-                    init.xavier_uniform_(layer.weight)
-        elif module is self:
-            init.xavier_uniform_(self.image_projection.weight)
+        path = [self.image_projection, *(self.bottleneck.modules() if self.bottleneck is not None else ())]
+        if isinstance(module, nn.Linear) and any(module is part for part in path):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Photos (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""

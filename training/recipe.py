@@ -51,9 +51,6 @@ class Recipe(BaseModel):
     weight_decay: NonNegativeFloat = Field(0.01, description="AdamW's")
     cmib_weight: NonNegativeFloat = Field(0.1, description="λ of eq. 16")
     cmib_beta: NonNegativeFloat = Field(0.01, description="β of eq. 2")
-    cmib_warm_up: NonNegativeInt = Field(
-        0, description="epochs over the posts with photos for the bottleneck alone, on frozen encoders, at the start"
-    )
     no_entity_weight: PositiveFloat = Field(0.5, description='weight of "no entity" in the cross-entropy')
     consistency_weight: NonNegativeFloat = Field(
         0.0,

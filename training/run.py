@@ -26,7 +26,6 @@ from training.posts import LabelledPost
 from training.recipe import Recipe
 from training.sources import DataSource
 from training.trainer import SMNERTrainer
-from training.warm_up import warm_up_bottleneck
 
 RUN_FOLDER = "run"
 
@@ -88,20 +87,15 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
         )
 
     sources = list(zip(data.parts, features, strict=True))
-    trained = [dataset(part.train, part, file) for part, file in sources]
-    collator = Collator(processor, model.config.label2id, recipe.max_span_width)
-    checkpoint = _last_checkpoint(run / "checkpoints") if resume else None
-    if checkpoint is None:
-        warm_up_bottleneck(model, recipe, trained, collator)
     trainer = SMNERTrainer(
         model,
         recipe,
-        collator,
-        train=trained,
+        Collator(processor, model.config.label2id, recipe.max_span_width),
+        train=[dataset(part.train, part, file) for part, file in sources],
         valid={part.name: dataset(part.valid, part, file) for part, file in sources if part.valid},
         output=run / "checkpoints",
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(run / "checkpoints") if resume else None)
     return _finish(recipe, trainer, processor, data, output)
 
 

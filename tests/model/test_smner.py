@@ -250,7 +250,7 @@ def test_training_draws_z_v_anew_each_time(smner: SMNER, batch: Batch) -> None:
     model = without_dropout(smner)
     _, first, _ = inputs_of(model.cross_modal_attention, model, batch)
     _, second, _ = inputs_of(model.cross_modal_attention, model, batch)
-    assert first[0, 0].ne(second[0, 0]).all()
+    assert not torch.equal(first[0, 0], second[0, 0])
     assert torch.equal(first[:, 1:], second[:, 1:])
 
 
@@ -278,12 +278,16 @@ def test_every_parameter_of_the_heads_is_trained(smner: SMNER, batch: Batch) -> 
     assert all(name.startswith(("image_encoder.", "text_encoder.pooler.")) for name in idle)
 
 
-def test_a_fresh_bottleneck_lets_the_posts_differ_by_more_than_its_noise(config: SMNERConfig) -> None:
-    """Weights drawn from N(0, 0.02²) shrink the means by four orders of magnitude before the critic sees them."""
-    bottleneck = SMNER(config).bottleneck
-    assert bottleneck is not None
-    mean, deviation = bottleneck.text_posterior(torch.randn(64, config.hidden_size))
-    assert mean.std(0).mean() > deviation.mean()
+def test_the_path_to_the_bottleneck_is_initialised_for_the_posts_to_differ(config: SMNERConfig) -> None:
+    """Glorot's bound √(6 / (in + out)), uniform, has a deviation of √(2 / (in + out))."""
+    model = SMNER(config)
+    assert model.bottleneck is not None
+    layers = [model.image_projection, *model.bottleneck.modules()]
+    for layer in layers:
+        if isinstance(layer, nn.Linear) and layer.weight.numel() > 100:
+            expected = math.sqrt(2 / sum(layer.weight.shape))
+            assert layer.weight.std().item() == pytest.approx(expected, rel=0.2)
+    assert model.span_encoder.project.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
 def test_a_model_on_ready_features_refuses_photos(config: SMNERConfig, texts: Batch, batch: Batch) -> None:
