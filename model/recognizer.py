@@ -11,6 +11,7 @@ from torch import Tensor
 from model.checkpoint import embedded_checkpoint, load_model, verify_checkpoint
 from model.decoding import TypedSpan, decode
 from model.entities import Attention, Entity
+from model.image_encoder import for_inference
 from model.photos import MAX_PIXELS, Photo
 from model.processor import EncodedText, SMNERProcessor
 from model.smner import SMNER
@@ -65,6 +66,8 @@ class Recognizer:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
+        encoder = self.model.image_encoder
+        self._image_encoder = None if encoder is None else for_inference(encoder, size=processor.photos.size)
         self.processor = processor
         self.name = name
         self.revision = revision
@@ -115,8 +118,12 @@ class Recognizer:
     @torch.inference_mode()
     def encode_photos(self, photos: Sequence[Tensor]) -> list[Tensor]:
         """Decoded photos, (3, size, size) uint8 each → their features, (1 + m, C) float each, on the device."""
+        if self._image_encoder is None:
+            raise ValueError("this model was trained on ready image features and has no image encoder")
         stacked = torch.stack(list(photos)).to(self.device)
-        return list(self.model.encode_images(self.processor.photos.normalise(stacked)).unbind())
+        pixels = self.processor.photos.normalise(stacked).to(self.model.dtype)
+        features: Tensor = self._image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return list(features.unbind())
 
     @torch.inference_mode()
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.image_encoder import ImageEncoder, build_trunk
+from model.image_encoder import ImageEncoder, build_trunk, for_inference
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +69,46 @@ def test_resnet_152_has_as_many_parameters_as_the_paper_says() -> None:
 def test_an_encoder_that_will_not_do_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_trunk(name)
+
+
+def with_statistics(encoder: ImageEncoder) -> ImageEncoder:
+    """Batch norms that do something, as after training; fresh ones leave everything as it is."""
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return encoder
+
+
+@pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:tf_efficientnet_lite0", "torchvision:resnet18"])
+def test_for_inference_batch_norms_are_folded_and_answers_stay(name: str) -> None:
+    encoder = with_statistics(ImageEncoder(name)).eval()
+    faster = for_inference(encoder, size=96)
+    photos = torch.rand(2, 3, 96, 96)
+    expected = encoder(photos)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in faster.modules())
+    torch.testing.assert_close(faster(photos), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())  # a copy: the model can be saved
+
+
+def test_batch_norms_that_run_in_another_order_than_they_are_registered_stay() -> None:
+    class Crossed(nn.Module):
+        """The norm before the convolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, photos: torch.Tensor) -> torch.Tensor:
+            mapped: torch.Tensor = self.convolution(self.norm(photos))
+            return mapped
+
+    encoder = ImageEncoder("timm:test_efficientnet")
+    encoder.trunk = Crossed()
+    encoder = with_statistics(encoder).eval()
+    photos = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(for_inference(encoder, size=8)(photos), encoder(photos))
