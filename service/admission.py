@@ -1,4 +1,4 @@
-"""How many posts are taken on at once; one more is refused at the door, before its photo is read."""
+"""How much is taken on at once, in posts and in bytes; more is refused at the door, before its photo is read."""
 
 import threading
 from concurrent.futures import Future
@@ -12,11 +12,14 @@ class Gate:
 
     Args:
         limit: posts inside at once.
+        byte_limit: bytes of their bodies together, at least those of a single one.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, byte_limit: int) -> None:
         self.limit = limit
+        self.byte_limit = byte_limit
         self._inside = 0
+        self._bytes = 0
         self._lock = threading.Lock()  # a slot may be given back by a worker's thread
 
     @property
@@ -24,8 +27,13 @@ class Gate:
         """Posts that have a slot now."""
         return self._inside
 
-    def enter(self) -> "Slot":
-        """Take a slot.
+    @property
+    def bytes_inside(self) -> int:
+        """Bytes of the bodies of those posts."""
+        return self._bytes
+
+    def enter(self, size: int) -> "Slot":
+        """Take a slot for a post whose body has ``size`` bytes, or may have as many.
 
         Raises:
             Overloaded: none is free.
@@ -33,19 +41,27 @@ class Gate:
         with self._lock:
             if self._inside >= self.limit:
                 raise Overloaded(f"{self._inside} posts are being answered, no more than {self.limit} at once")
+            if self._bytes + size > self.byte_limit:
+                raise Overloaded(
+                    f"posts of {self._bytes} bytes are being answered, with the {size} of this one more than the "
+                    f"{self.byte_limit} at once"
+                )
             self._inside += 1
-        return Slot(self)
+            self._bytes += size
+        return Slot(self, size)
 
-    def _leave(self) -> None:
+    def _leave(self, size: int) -> None:
         with self._lock:
             self._inside -= 1
+            self._bytes -= size
 
 
 class Slot:
     """One post's place inside; ``with`` gives it back."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, size: int) -> None:
         self._gate = gate
+        self._size = size
         self._work: Future[Any] | None = None
 
     def holds(self, work: Future[Any]) -> None:
@@ -57,6 +73,6 @@ class Slot:
 
     def __exit__(self, *_: object) -> None:
         if self._work is None:
-            self._gate._leave()
+            self._gate._leave(self._size)
         else:
-            self._work.add_done_callback(lambda _: self._gate._leave())  # at once if it is done
+            self._work.add_done_callback(lambda _: self._gate._leave(self._size))  # at once if it is done

@@ -12,7 +12,7 @@ from service.admission import Slot
 from service.context import RequestContext
 from service.errors import ClientGone
 from service.service import Service
-from service.upload import Upload, read_upload
+from service.upload import Upload, announced_length, read_upload
 
 T = TypeVar("T")
 
@@ -43,9 +43,9 @@ async def check_key(
 KEY_CHECKED = Depends(check_key)
 
 
-async def take_slot(service: ServiceDep) -> AsyncIterator[Slot]:
+async def take_slot(request: Request, service: ServiceDep) -> AsyncIterator[Slot]:
     """Admission, before a byte of the body is read; the slot is held until the answer is sent."""
-    with service.admit() as slot:
+    with service.admit(announced_length(request.headers)) as slot:
         yield slot
 
 

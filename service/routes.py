@@ -106,7 +106,12 @@ async def info(service: ServiceDep) -> Info:
             text_characters=settings.max_text_characters,
             text_tokens=recognizer.processor.max_tokens,
             pending_posts=settings.max_pending_posts,
+            pending_bytes=settings.max_pending_bytes,
+            batch_tokens=settings.max_batch_tokens,
+            batch_images=settings.max_batch_images,
+            image_cache_bytes=settings.image_cache_mb * 2**20,
             deadline_seconds=settings.deadline_seconds,
+            drain_seconds=settings.drain_seconds,
         ),
         versions={
             "python": platform.python_version(),

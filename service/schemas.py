@@ -80,7 +80,7 @@ class FullHealth(Health):
 
 
 class Limits(BaseModel):
-    """What is refused above."""
+    """What is refused above, and what the service takes on at once."""
 
     body_bytes: int
     image_bytes: int
@@ -88,7 +88,12 @@ class Limits(BaseModel):
     text_characters: int
     text_tokens: Annotated[int, Field(description="sub-tokens, of which a word has one or more")]
     pending_posts: Annotated[int, Field(description="posts answered at the same time")]
+    pending_bytes: Annotated[int, Field(description="bytes of their bodies together")]
+    batch_tokens: Annotated[int, Field(description="sub-tokens that run through the network together")]
+    batch_images: Annotated[int, Field(description="photos that run through the network together")]
+    image_cache_bytes: Annotated[int, Field(description="features of photos seen before")]
     deadline_seconds: float
+    drain_seconds: Annotated[float, Field(description="what accepted posts get to finish at shutdown")]
 
 
 class Info(BaseModel):

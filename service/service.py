@@ -33,7 +33,7 @@ class Service:
             image_bytes=settings.max_image_bytes,
             text_characters=settings.max_text_characters,
         )
-        self.gate = Gate(settings.max_pending_posts)
+        self.gate = Gate(settings.max_pending_posts, settings.max_pending_bytes)
         self.keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
         self.image_cache = ImageCache(
             settings.image_cache_mb * 2**20, on_lookup=lambda hit: self.metrics.count_image_lookup(hit=hit)
@@ -81,15 +81,16 @@ class Service:
         if self.keys is not None and (key is None or not self.keys.admits(key)):
             raise Unauthorized(given=key is not None)
 
-    def admit(self) -> Slot:
-        """Take on a post.
+    def admit(self, announced: int | None) -> Slot:
+        """Take on a post whose body is ``announced`` bytes long; one that does not say counts as the largest.
 
         Raises:
             NotReady, Overloaded: not now.
         """
         if self.unready is not None:
             raise NotReady(self.unready)
-        return self.gate.enter()
+        largest = self.limits.body_bytes
+        return self.gate.enter(largest if announced is None else min(announced, largest))  # beyond, it is not read
 
     async def recognize(self, upload: Upload, slot: Slot, context: RequestContext, *, explain: bool) -> Recognition:
         """Decode, queue and run one post."""

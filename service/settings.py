@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 2**20
@@ -61,6 +62,15 @@ class Settings(BaseSettings):
         int,
         Field(ge=1, le=100_000, description="posts being received, decoded, queued or run at once; the rest gets 503"),
     ] = 64
+    max_pending_bytes: Annotated[
+        int,
+        Field(
+            ge=1024,
+            le=1024 * 1024 * _MIB,
+            description="bytes of those posts' bodies together; the rest gets 503. A body of unknown length counts as "
+            "the largest; at least --max-body-bytes",
+        ),
+    ] = 256 * _MIB
     max_batch_tokens: Annotated[
         int,
         Field(ge=1, le=10_000_000, description="sub-tokens in a batch, padding included; at least the model's limit"),
@@ -105,3 +115,13 @@ class Settings(BaseSettings):
         Literal["auto", "json", "console"],
         Field(description="auto is console on a terminal and json elsewhere; logs go to standard error"),
     ] = "auto"
+
+    @field_validator("max_pending_bytes")
+    @classmethod
+    def _holds_one_body(cls, value: int, info: ValidationInfo) -> int:
+        largest = info.data.get("max_body_bytes", 0)
+        if value < largest:
+            raise PydanticCustomError(
+                "too_few_bytes", "must be at least max-body-bytes, {largest}", {"largest": largest}
+            )
+        return value

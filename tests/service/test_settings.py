@@ -68,3 +68,13 @@ def test_a_wrong_flag_ends_in_one_line_that_names_it_and_its_value(capsys: pytes
     assert len(lines) == 1
     assert "--port (SMNER_PORT)" in lines[0]
     assert "eighty" in lines[0]
+
+
+def test_the_pending_bytes_must_hold_the_largest_body(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--max-body-bytes", "5000", "--max-pending-bytes", "4999"])
+    said = capsys.readouterr().err
+    assert said == (
+        "smner-serve: --max-pending-bytes (SMNER_MAX_PENDING_BYTES): "
+        "must be at least max-body-bytes, 5000, not '4999'\n"
+    )
