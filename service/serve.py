@@ -14,6 +14,7 @@ from pydantic_settings import CliApp, SettingsError
 from uvicorn.config import Config
 
 from service.logs import configure_logs
+from service.memory import keep_freed_memory
 from service.protocol import GuardedProtocol
 from service.settings import Settings
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; returns the exit code: 0 after a signal, 1 if the model died. Mistakes in the settings exit with 2."""
     settings = read_settings(arguments)
     configure_logs(settings.log_format)
+    keep_freed_memory()
     # A core that OpenMP's threads wait on by spinning is a core that decoding and the event loop do not have. Read when
     # torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,29 @@
+"""What the C library does with memory that is given back to it."""
+
+import ctypes
+import sys
+
+# of mallopt(3); the numbers are part of glibc's binary interface
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
+_BLOCK = 2**30  # larger than any activation
+_PAD = 2**28
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep the memory of a batch for the next one; to be called before torch is imported.
+
+    By default glibc maps every large block anew and unmaps it when it is freed, so the kernel has to hand out zeroed
+    pages for each layer of each batch: the larger the batch, the slower its posts. With one arena for all threads the
+    freed blocks of one are there for the others, so the process grows to the size of its largest batch and stays there.
+
+    Returns:
+        Whether it was done; other C libraries have no such settings.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {_ARENA_MAX: 1, _MMAP_THRESHOLD: _BLOCK, _TRIM_THRESHOLD: _BLOCK, _TOP_PAD: _PAD}
+    taken = [mallopt(option, value) for option, value in settings.items()]  # every one, whatever the others say
+    return all(taken)
