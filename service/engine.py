@@ -70,6 +70,7 @@ class Engine:
         cache: where photos' features are kept.
         threads: of torch's operations on a CPU.
         on_batch: told the size of every batch, in the model's thread.
+        on_device_error: told of every batch that failed because the device had no memory left or was lost.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Engine:
         cache: ImageCache,
         threads: int,
         on_batch: Callable[[int], None] = lambda _: None,
+        on_device_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._recognizer = recognizer
         self._cache = cache
         self._budget = budget
         self._threads = threads
         self._on_batch = on_batch
+        self._on_device_error = on_device_error
         self._waiting: list[Ticket] = []
         self._running: Sequence[Ticket] = ()
         self._changed = threading.Condition()
@@ -172,8 +175,12 @@ class Engine:
         try:
             answers = self._recognizer.run(self._with_features(batch), explain=batch[0].explain)
         except torch.AcceleratorError:
+            self._on_device_error()
             raise  # the device is lost, and with it every later batch: let the supervisor restart the process
         except Exception as error:  # noqa: BLE001 whatever one post does, its neighbours are answered
+            if isinstance(error, torch.OutOfMemoryError):
+                self._on_device_error()
+                self._cache.clear()  # its features are on the device
             if len(batch) == 1:
                 self._fail(batch[0], error)
                 return

@@ -40,6 +40,11 @@ class ImageCache:
         with self._lock:
             return self._features.get(key)
 
+    def clear(self) -> None:
+        """Forget all photos."""
+        with self._lock:
+            self._features.clear()
+
     def keep(self, key: bytes, features: Tensor) -> None:
         """Keep a photo's features, at the cost of those not used for longest."""
         with self._lock:

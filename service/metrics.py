@@ -2,7 +2,9 @@
 
 from collections import Counter as Tally
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -65,11 +67,26 @@ class Metrics:
         self._image_cache_misses = Counter(
             "smner_image_cache_misses", "Photos that had to be decoded and encoded.", registry=registry
         )
+        self._device_errors = Counter(
+            "smner_device_errors",
+            "Batches that failed because the device had no memory left or was lost.",
+            registry=registry,
+        )
+        if recognizer.device.type == "cuda":
+            self._watch_gpu_memory(recognizer.device)
         Gauge("smner_queue_depth", "Posts waiting for the model.", registry=registry).set_function(queue_depth)
         Gauge(
             "smner_model_info", "The checkpoint served; always 1.", ["name", "revision", "device"], registry=registry
         ).labels(recognizer.name, recognizer.revision, str(recognizer.device)).set(1)
         self._start_from_zero(recognizer.model.config.entity_types)
+
+    def _watch_gpu_memory(self, device: torch.device) -> None:
+        for name, what, read in (
+            ("allocated", "held by tensors", torch.cuda.memory_allocated),
+            ("reserved", "taken from the GPU by torch", torch.cuda.memory_reserved),
+        ):
+            gauge = Gauge(f"smner_gpu_memory_{name}_bytes", f"GPU memory {what}, in bytes.", registry=self.registry)
+            gauge.set_function(partial(read, device))
 
     def _start_from_zero(self, entity_types: Sequence[str]) -> None:
         """Show all members of the closed sets at once: a rate over a series that appears late misses its first step."""
@@ -90,6 +107,10 @@ class Metrics:
             self._stage_seconds.labels(stage).observe(seconds)
         if context.code is not None and route not in PROBES:  # a probe's 503 refuses nobody
             self._rejected.labels(context.code).inc()
+
+    def count_device_error(self) -> None:
+        """Account for a batch that failed on the device."""
+        self._device_errors.inc()
 
     def count_image_lookup(self, *, hit: bool) -> None:
         """Account for a photo that was looked for in the cache."""

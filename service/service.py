@@ -50,6 +50,7 @@ class Service:
             cache=self.image_cache,
             threads=settings.model_threads,
             on_batch=lambda size: self.metrics.batch_size.observe(size),
+            on_device_error=lambda: self.metrics.count_device_error(),
         )
         self.metrics = Metrics(recognizer, queue_depth=lambda: self.engine.depth)
         self.draining = False

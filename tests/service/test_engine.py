@@ -121,6 +121,29 @@ def test_running_out_of_memory_on_one_post_is_an_overload(start: Start, scripted
     assert submit(engine, scripted, "small").answer.result(10) is not None
 
 
+def test_running_out_of_memory_forgets_the_photos_kept_on_the_device_and_is_counted(
+    scripted: ScriptedRecognizer,
+) -> None:
+    cache = ImageCache(1000)
+    errors: list[str] = []
+    cache.keep(b"seen before", torch.ones(2, 3))
+    engine = Engine(
+        scripted,
+        budget=Budget(tokens=1024, images=8),
+        cache=cache,
+        threads=1,
+        on_device_error=lambda: errors.append("device"),
+    )
+    engine.start()
+    eventually(lambda: engine.ready)
+    scripted.before_run = fail_on("big", torch.OutOfMemoryError())
+    with pytest.raises(Overloaded):
+        submit(engine, scripted, "big").answer.result(10)
+    engine.stop()
+    assert cache.peek(b"seen before") is None
+    assert errors == ["device"]
+
+
 def test_a_post_that_was_taken_back_costs_no_model_time(start: Start, scripted: ScriptedRecognizer) -> None:
     engine = start()
     brake = Brake(scripted)

@@ -15,6 +15,7 @@ NAMES = {
     "smner_posts_total",
     "smner_image_cache_hits_total",
     "smner_image_cache_misses_total",
+    "smner_device_errors_total",
     "smner_model_info",
 }
 
