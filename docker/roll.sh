@@ -1,0 +1,23 @@
+#!/bin/sh
+# Replace the replicas behind the proxy one after the other, without a post being refused or lost:
+#   docker/roll.sh smner smner-1
+# What they are replaced with (an image, a checkpoint) is whatever docker-compose.yml and .env say now. A replica that
+# does not become ready stays out of the rotation and ends this with an error; the others go on serving.
+# COMPOSE holds the command where it is more than `docker compose --profile scale`, for example with further files.
+set -eu
+compose=${COMPOSE:-docker compose --profile scale}
+
+tell_proxy() {
+  answer=$(echo "set server smner/$1 state $2" | $compose exec -T proxy nc 127.0.0.1 9999)
+  if [ -n "$answer" ]; then
+    echo "the proxy refused to set $1 to $2: $answer" >&2
+    exit 1
+  fi
+}
+
+[ $# -ge 2 ] || { echo "usage: $0 REPLICA REPLICA…; with only one, posts would be refused meanwhile" >&2; exit 2; }
+for replica in "$@"; do
+  tell_proxy "$replica" drain # no new posts from here on; SIGTERM below lets those inside finish
+  $compose up --detach --no-deps --force-recreate --wait "$replica"
+  tell_proxy "$replica" ready
+done
