@@ -1,4 +1,4 @@
-"""Exit 0 if the service takes posts. The image has no curl; http.client also never asks a proxy from the environment."""
+"""Exit 0 if the service takes posts. The image has no curl, and http.client asks no proxy from the environment."""
 
 import os
 import sys

@@ -1,0 +1,155 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, of_system, run
+from tests.service.conftest import Running
+
+PROMETHEUS = DOCKER / "prometheus"
+RULES = PROMETHEUS / "rules.yml"
+RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
+DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana" / "dashboards" / "smner.json").read_text("utf-8"))
+
+# Read from torch.cuda, so there is nothing to read where there is no CUDA.
+ABSENT_ON_A_CPU = {"smner_gpu_memory_allocated_bytes", "smner_gpu_memory_reserved_bytes"}
+PROMETHEUS_MAKES = {"up", "ALERTS"}
+KEYWORDS = {"and", "or", "unless", "offset", "bool", "inf", "nan"}
+
+
+def expressions_of_rules() -> list[str]:
+    groups = load_yaml(RULES)["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def expressions_of_dashboard() -> list[str]:
+    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+
+
+def metrics_in(expression: str) -> set[str]:
+    """The metrics that a PromQL expression reads: names that are no function, label, grouping or keyword."""
+    bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
+    bare = re.sub(r"\b\d[\w.]*", " ", bare)
+    return set(re.findall(r"\b[a-zA-Z_][\w:]*\b(?!\s*\()", bare)) - KEYWORDS - {"by"}
+
+
+def recorded() -> set[str]:
+    return {rule["record"] for group in load_yaml(RULES)["groups"] for rule in group["rules"] if "record" in rule}
+
+
+def test_the_names_of_metrics_are_found_in_an_expression() -> None:
+    expression = 'sum by (job, le) (rate(a_total{code=~"x{3}|y"}[5m])) > 0.5 * b:c:d and on(instance) e offset 6h'
+    assert metrics_in(expression) == {"a_total", "b:c:d", "e"}
+
+
+def test_every_metric_that_is_watched_is_one_of_a_running_service(shared: Running) -> None:
+    assert shared.post().status_code == 200
+    assert shared.client.get("/health/ready").status_code == 200
+    text = shared.client.get("/metrics").text
+    there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    watched = {name for expr in expressions_of_rules() + expressions_of_dashboard() for name in metrics_in(expr)}
+    assert len(watched) > 20
+    missing = watched - there - PROMETHEUS_MAKES - recorded()
+    assert missing - ABSENT_ON_A_CPU == set()
+    if "cuda" not in text:
+        assert missing == ABSENT_ON_A_CPU
+
+
+def test_every_label_that_is_watched_is_one_of_a_running_service(shared: Running) -> None:
+    shared.post()
+    text = shared.client.get("/metrics").text
+    labels = {
+        name for family in text_string_to_metric_families(text) for sample in family.samples for name in sample.labels
+    }
+    asked = set()
+    for expr in expressions_of_rules() + expressions_of_dashboard():
+        for matchers in re.findall(r"\{([^}]*)\}", expr):
+            asked |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+    assert asked - labels == {"job", "instance", "alertname", "alertstate"}
+
+
+def test_the_codes_and_routes_of_the_rules_are_real() -> None:
+    from service.problems import KINDS
+
+    text = "\n".join(expressions_of_rules() + expressions_of_dashboard())
+    codes = {code for codes in re.findall(r'code=~?"([^"]+)"', text) for code in codes.split("|")}
+    assert codes <= set(KINDS)
+    # all that a client cannot help, and nothing that it can
+    assert {code for code, kind in KINDS.items() if kind.status >= 500} == codes
+    assert set(re.findall(r'route="([^"]+)"', text)) == {"/recognize", "/health/ready"}
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+def test_an_alert_tells_whom_it_wakes_what_to_do(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"page", "ticket"}
+    assert {"summary", "description", "runbook_url"} == set(alert["annotations"])
+    document, anchor = alert["annotations"]["runbook_url"].split("#")
+    assert document == "docs/operations.md"
+    assert anchor == alert["alert"].lower()
+    assert f"\n### {alert['alert']}\n" in OPERATIONS.read_text("utf-8")
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+def test_an_alert_is_tested_firing_and_silent(alert: dict[str, Any]) -> None:
+    checks = [
+        check
+        for file in RULE_TESTS
+        for case in load_yaml(file)["tests"]
+        for check in case["alert_rule_test"]
+        if check["alertname"] == alert["alert"]
+    ]
+    assert {bool(check.get("exp_alerts")) for check in checks} == {True, False}
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    done = run(of_system("promtool"), "check", "config", PROMETHEUS / "prometheus.yml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_rules_do_what_their_tests_say() -> None:
+    done = run(of_system("promtool"), "test", "rules", *RULE_TESTS)
+    assert done.returncode == 0, done.stdout
+
+
+def test_promtool_accepts_what_the_dashboard_asks(tmp_path: Path) -> None:
+    asked = [expr.replace("$__rate_interval", "1m").replace("$instance", ".*") for expr in expressions_of_dashboard()]
+    rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(asked)]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), "utf-8")
+    done = run(of_system("promtool"), "check", "rules", file)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(asked)} rules found" in done.stdout
+
+
+def test_the_dashboard_asks_the_datasource_that_is_provisioned() -> None:
+    (source,) = load_yaml(DOCKER / "grafana" / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
+    uids = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if panel["type"] != "row"}
+    assert uids == {source["uid"]}
+
+
+def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
+    rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+    assert rows == ["Traffic and errors", "Latency", "Queue, batches, cache", "What is found", "Machine"]
+    panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert all(panel["targets"] for panel in panels)
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells

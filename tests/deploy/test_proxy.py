@@ -1,0 +1,85 @@
+"""The proxy's own configuration in front of two real services, where HAProxy is installed."""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from service.serve import bind
+from tests.deploy.conftest import DOCKER, of_system, run
+from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually, form
+
+CONFIGURATION = DOCKER / "haproxy" / "haproxy.cfg"
+
+
+def free_port() -> int:
+    with bind("127.0.0.1", 0) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@contextmanager
+def proxying(folder: Path, **replicas: Running) -> Iterator[httpx.Client]:
+    """HAProxy as it is configured, but for the addresses: those of the test."""
+    text = CONFIGURATION.read_text("utf-8")
+    port = free_port()
+    text = text.replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:9999", f"127.0.0.1:{free_port()}")
+    for name, replica in replicas.items():
+        address = str(replica.client.base_url).removeprefix("http://")
+        text, count = re.subn(rf"server {name.replace('_', '-')} \S+:8000", f"server {name} {address}", text)
+        assert count == 1
+    file = folder / "haproxy.cfg"
+    file.write_text(text, "utf-8")
+    with subprocess.Popen([of_system("haproxy"), "-db", "-f", str(file)], stdout=subprocess.DEVNULL) as haproxy:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+                eventually(lambda: answers(client))
+                yield client
+        finally:
+            haproxy.terminate()
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_the_configuration_is_valid() -> None:
+    done = run(of_system("haproxy"), "-c", "-f", CONFIGURATION)
+    assert done.returncode == 0, done.stdout
+
+
+def test_posts_go_to_the_replicas_that_are_ready(
+    make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
+) -> None:
+    of_system("haproxy")
+    first, second = serve(make_recognizer()), serve(make_recognizer())
+
+    def posts(running: Running) -> int:
+        lines = running.client.get("/metrics").text.splitlines()
+        return sum(int(float(line.split()[1])) for line in lines if line.startswith("smner_posts_total"))
+
+    def ask() -> int:
+        return client.post("/recognize", files=form()).status_code
+
+    with proxying(tmp_path, smner=first, smner_1=second) as client:
+        eventually(lambda: ask() == 200 and posts(first) > 0 and posts(second) > 0)
+        second.sigterm()
+        eventually(lambda: all(ask() == 200 for _ in range(10)))
+        before = posts(first)
+        assert [ask() for _ in range(20)] == [200] * 20
+        assert posts(first) == before + 20
+
+
+def test_metrics_are_not_reached_through_the_proxy(
+    make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
+) -> None:
+    of_system("haproxy")
+    with proxying(tmp_path, smner=serve(make_recognizer()), smner_1=serve(make_recognizer())) as client:
+        assert client.get("/info").status_code == 200
+        assert client.get("/metrics").status_code == 404
