@@ -7,17 +7,34 @@
 set -eu
 compose=${COMPOSE:-docker compose --profile scale}
 
+ask_proxy() {
+  echo "$1" | $compose exec -T proxy nc 127.0.0.1 9999
+}
+
 tell_proxy() {
-  answer=$(echo "set server smner/$1 state $2" | $compose exec -T proxy nc 127.0.0.1 9999)
+  answer=$(ask_proxy "set server smner/$1 state $2")
   if [ -n "$answer" ]; then
     echo "the proxy refused to set $1 to $2: $answer" >&2
     exit 1
   fi
 }
 
+# Ready is not enough: until the proxy's own check has succeeded, the other replica is the only one it has.
+wait_for_proxy() {
+  for _ in $(seq 30); do
+    state=$(ask_proxy "show servers state smner" | awk -v replica="$1" '$4 == replica { print $6 }')
+    [ "$state" = 2 ] && return # srv_op_state: running
+    sleep 1
+  done
+  echo "the proxy does not find $1 ready" >&2
+  exit 1
+}
+
 [ $# -ge 2 ] || { echo "usage: $0 REPLICA REPLICA…; with only one, posts would be refused meanwhile" >&2; exit 2; }
 for replica in "$@"; do
   tell_proxy "$replica" drain # no new posts from here on; SIGTERM below lets those inside finish
+  sleep 1                     # and those on their way to it arrive
   $compose up --detach --no-deps --force-recreate --wait "$replica"
   tell_proxy "$replica" ready
+  wait_for_proxy "$replica"
 done
