@@ -60,7 +60,7 @@ COPY pyproject.toml constraints.txt docker/requirements.py /opt/training/
 RUN python /opt/training/requirements.py /opt/training/pyproject.toml train > /opt/training/requirements.txt \
     && pip --python /opt/venv/bin/python install --no-cache-dir --constraint /opt/training/constraints.txt \
         --requirement /opt/training/requirements.txt \
-    && install --directory --owner smner --group smner /cache
+    && install --directory --mode 1777 /cache
 ENV HF_HOME=/cache/huggingface \
     TORCH_HOME=/cache/torch
 USER 10001:10001

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from service.problems import KINDS, Problem
 from service.serve import bind
 from tests.deploy.conftest import DOCKER, of_system, run
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually, form
@@ -83,3 +84,20 @@ def test_metrics_are_not_reached_through_the_proxy(
     with proxying(tmp_path, smner=serve(make_recognizer()), smner_1=serve(make_recognizer())) as client:
         assert client.get("/info").status_code == 200
         assert client.get("/metrics").status_code == 404
+
+
+def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
+    make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
+) -> None:
+    of_system("haproxy")
+    replicas = serve(make_recognizer()), serve(make_recognizer())
+    with proxying(tmp_path, smner=replicas[0], smner_1=replicas[1]) as client:
+        for replica in replicas:
+            replica.sigterm()
+        eventually(lambda: client.post("/recognize", files=form()).headers.get("Retry-After") == "1")
+        answer = client.post("/recognize", files=form())
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = Problem.model_validate(answer.json())
+    assert (problem.code, problem.title) == ("not_ready", KINDS["not_ready"].title)
+    assert problem.request_id == answer.headers["X-Request-ID"]
