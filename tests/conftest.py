@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from skimage import data as free_photos
 from transformers import BertConfig, BertTokenizerFast
@@ -13,6 +14,8 @@ from transformers import BertConfig, BertTokenizerFast
 from model import SMNER, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from model.photos import PhotoSettings
+
+settings.register_profile("thorough", max_examples=5000, deadline=None)  # pytest --hypothesis-profile thorough
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

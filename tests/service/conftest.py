@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,11 +14,14 @@ import torch
 from transformers import BertConfig
 
 from model import SMNER, Entity, Post, Recognizer, SMNERConfig, SMNERProcessor
+from model.checkpoint import save_checkpoint
 from service.app import create_app
 from service.serve import Server, address_of, bind, server_config
 from service.service import Service
 from service.settings import Settings
+from tests.service.process import ServerProcess, serving_process
 
+API_KEY = "the-tests-own-key"
 SMALL_LIMITS = {
     "max_body_bytes": 300_000,
     "max_image_bytes": 200_000,
@@ -114,6 +118,24 @@ def shared_smner(processor: SMNERProcessor) -> SMNER:
 @pytest.fixture(scope="session")
 def make_recognizer(shared_smner: SMNER, processor: SMNERProcessor) -> Callable[[], ScriptedRecognizer]:
     return lambda: ScriptedRecognizer(shared_smner, processor, device="cpu", name="tiny", revision="r1")
+
+
+@pytest.fixture(scope="session")
+def served_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_smner: SMNER, processor: SMNERProcessor) -> Path:
+    """The small network as a checkpoint folder, for servers in a process of their own."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    save_checkpoint(folder, shared_smner, processor, model_card="# tiny\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(served_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server in a process of its own that wants :data:`API_KEY`, for the tests that send it anything."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(API_KEY)
+    with serving_process("--checkpoint", str(served_checkpoint), "--api-keys-file", str(keys)) as process:
+        yield process
+        assert process.stop() == 0
 
 
 @pytest.fixture

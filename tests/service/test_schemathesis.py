@@ -1,0 +1,40 @@
+"""The OpenAPI document held against the server by Schemathesis: what it lets one send, and what it does not.
+
+Its command is used, since its plugin does not work with every pytest. As many cases are tried for each operation as the
+chosen profile of hypothesis has: a hundred, or thousands with ``pytest --hypothesis-profile thorough``.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from hypothesis import settings
+
+from tests.service.conftest import API_KEY
+from tests.service.process import ServerProcess
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+def test_every_answer_is_as_the_openapi_document_says(server: ServerProcess, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "--no-color"),
+            *("run", f"{server.address}/openapi.json", "--header", f"Authorization: Bearer {API_KEY}"),
+            *("--checks", "all", "--phases", "examples,coverage,fuzzing", "--continue-on-failure"),
+            *("--max-examples", str(settings().max_examples), "--generation-database", "none"),
+            *("--report", "json", "--report-json-path", report),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+    found = json.loads(report.read_text())
+    print(f"{found['test_cases']['generated']} cases")
+    assert found["operations"]["tested"] == found["operations"]["total"] >= 6
+    accepted = sum(phase["accepted"] for phase in found["valid_rates"]["POST /recognize"].values())
+    assert accepted > 10  # posts that were read, not only refused
+    assert {entry["level"] for entry in server.log()} <= {"info", "warning"}
