@@ -56,6 +56,8 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
     app.include_router(health.router, tags=["operation"])
     install_handlers(app)
     _describe_problems(app)
+    if service.keys is None:
+        _ask_for_no_key(app)
     return app
 
 
@@ -63,3 +65,12 @@ def _describe_problems(app: FastAPI) -> None:
     """Add the schema of problem documents to the OpenAPI document; no route returns them, exceptions do."""
     document = app.openapi()  # made once and kept by FastAPI
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+
+
+def _ask_for_no_key(app: FastAPI) -> None:
+    """Take the API key out of the OpenAPI document, where its route has put it."""
+    document = app.openapi()
+    del document["components"]["securitySchemes"]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)

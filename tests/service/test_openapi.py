@@ -1,11 +1,12 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from service.problems import KINDS
-from tests.service.conftest import Running, form
+from tests.service.conftest import Running, ScriptedRecognizer, Serve, form
 
 
 @pytest.fixture
@@ -58,6 +59,20 @@ def test_what_is_sent_is_what_is_documented(
     assert set(definition["required"]) <= set(answer.json()) <= set(definition["properties"])
     if answer.status_code >= 400:
         assert f"`{answer.json()['code']}`" in documented["description"]
+
+
+def test_a_key_is_asked_for_only_where_there_are_keys(
+    document: dict[str, Any], scripted: ScriptedRecognizer, serve: Serve, tmp_path: Path
+) -> None:
+    """A document that wants what the service does not: clients made from it could not be used without a key."""
+    assert "security" not in document["paths"]["/recognize"]["post"]
+    assert "securitySchemes" not in document["components"]
+    keys = tmp_path / "keys"
+    keys.write_text("a-key")
+    guarded = serve(scripted, api_keys_file=keys).client.get("/openapi.json").json()
+    (scheme,) = guarded["components"]["securitySchemes"]
+    assert guarded["paths"]["/recognize"]["post"]["security"] == [{scheme: []}]
+    assert "security" not in guarded["paths"]["/info"]["get"]
 
 
 def test_attention_is_documented_by_the_name_that_is_sent(document: dict[str, Any]) -> None:
