@@ -1,5 +1,6 @@
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ def as_before() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in ("uvicorn", "python_multipart")}
     yield
+    logging.captureWarnings(capture=False)
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -30,6 +32,19 @@ def test_our_events_and_those_of_libraries_are_lines_of_json(capsys: pytest.Capt
     ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert {"event": "request", "status": 200, "level": "info"}.items() <= ours.items()
     assert {"event": "Invalid HTTP request received.", "level": "warning"}.items() <= theirs.items()
+
+
+def test_warnings_are_lines_of_json_too_but_none_is_about_a_photo(capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged photo made Pillow write plain text into the log, and Python remember every new wording for ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        configure_logs("json")
+        remembered: dict[str, object] = {}
+        for module in ("PIL.Image", "service.x"):
+            warnings.warn_explicit(f"of {module}", UserWarning, "x.py", 1, module, remembered)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "of service.x" in json.loads(line)["event"]
+    assert "PIL" not in str(remembered)
 
 
 def test_a_console_gets_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
