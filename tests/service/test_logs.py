@@ -2,6 +2,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -39,7 +40,7 @@ def test_warnings_are_lines_of_json_too_but_none_is_about_a_photo(capsys: pytest
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         configure_logs("json")
-        remembered: dict[str, object] = {}
+        remembered: dict[Any, Any] = {}
         for module in ("PIL.Image", "service.x"):
             warnings.warn_explicit(f"of {module}", UserWarning, "x.py", 1, module, remembered)
     (line,) = capsys.readouterr().err.splitlines()
