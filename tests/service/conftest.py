@@ -46,20 +46,23 @@ class Brake:
     """Holds the model up while it is pulled, and counts what ran into it."""
 
     def __init__(self, recognizer: ScriptedRecognizer) -> None:
-        self._released = threading.Event()
+        self._let_go = threading.Semaphore(0)
+        self._released = False
         self._recognizer = recognizer
         self.batches: list[list[str]] = []
         recognizer.before_run = self._before_run
 
     def _before_run(self, posts: Sequence[Post]) -> None:
         self.batches.append([post.source for post in posts])
-        assert self._released.wait(20)
+        assert self._released or self._let_go.acquire(timeout=20)
 
     def wait_for_batch(self, count: int = 1) -> None:
         eventually(lambda: len(self.batches) >= count)
 
-    def release(self) -> None:
-        self._released.set()
+    def release(self, batches: int | None = None) -> None:
+        """Let so many batches run, or this and all later ones."""
+        self._released = batches is None
+        self._let_go.release(batches or 1)
 
 
 class Running:

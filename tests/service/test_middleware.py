@@ -1,12 +1,16 @@
 import json
 import re
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from model import Post
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually, form
 
 
@@ -95,6 +99,56 @@ def test_a_client_that_leaves_while_it_waits_is_dropped_before_its_turn(
         assert b" 200 OK" in first.recv(4096)
     assert len(brake.batches) == 1
     assert 'status="499"' in running.client.get("/metrics").text
+
+
+def test_a_client_that_leaves_while_its_photo_is_decoded_never_reaches_the_model(
+    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve(scripted)
+    brake = Brake(scripted)
+    brake.release()
+    decoding, decoded = threading.Event(), threading.Event()
+    prepare = scripted.prepare
+
+    def slowly(text: str, *rest: Any, **options: Any) -> Post:
+        decoding.set()
+        assert decoded.wait(20)
+        return prepare(text, *rest, **options)
+
+    monkeypatch.setattr(scripted, "prepare", slowly)
+    with connect(running) as client:
+        client.sendall(raw_post(TEXT_PART + b"--xx--\r\n"))
+        assert decoding.wait(20)
+    eventually(lambda: 'status="499"' in running.client.get("/metrics").text)
+    assert running.service.gate.inside == 1  # its thread is at work
+    decoded.set()
+    eventually(lambda: running.service.gate.inside == 0)
+    assert running.post("somebody else").status_code == 200
+    assert brake.batches == [["somebody else"]]
+
+
+def test_a_client_that_leaves_while_the_model_runs_does_not_disturb_those_in_its_batch(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    running = serve(scripted)
+    brake = Brake(scripted)
+    with connect(running) as first, ThreadPoolExecutor(1) as pool, connect(running) as second:
+        first.sendall(raw_post(TEXT_PART + b"--xx--\r\n"))
+        brake.wait_for_batch()  # what comes now waits together
+        second.sendall(raw_post(TEXT_PART + b"--xx--\r\n"))
+        neighbour = pool.submit(running.post, "Kawhi Leonard")
+        eventually(lambda: running.service.engine.depth == 2)
+        brake.release(1)
+        brake.wait_for_batch(2)
+        second.close()
+        eventually(lambda: 'status="499"' in running.client.get("/metrics").text)
+        brake.release()
+        assert b" 200 OK" in first.recv(4096)
+        answer = neighbour.result()
+    assert brake.batches == [["hello"], ["hello", "Kawhi Leonard"]]
+    expected = scripted.recognize("Kawhi Leonard")
+    assert [(e["start"], e["end"]) for e in answer.json()["entities"]] == [(e.start, e.end) for e in expected]
+    eventually(lambda: running.service.gate.inside == 0)
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_upload_frees_its_place(shared: Running) -> None:
