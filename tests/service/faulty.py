@@ -1,0 +1,61 @@
+"""``smner-serve``, real but for its model, which fails when a post asks for it; run as a program."""
+
+import sys
+import time
+from collections.abc import Sequence
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from model import Entity, Post, Recognizer
+from service.serve import main
+
+
+class FaultyRecognizer(Recognizer):
+    """The first word of a post says what is to happen to the batch it is in.
+
+    A white photo needs more memory than there is beside another one.
+    """
+
+    def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
+        for post in posts:
+            match post.source.split():
+                case ["CRASH", *_]:
+                    raise RuntimeError("a defect in the model")
+                case ["HUGE", *_] if len(posts) > 1:
+                    raise torch.OutOfMemoryError("the batch does not fit")
+                case ["TITANIC", *_]:
+                    raise torch.OutOfMemoryError("not even alone")
+                case ["CLOCK", seconds, *_]:
+                    Clock.ahead = float(seconds)
+        return super().run(posts, explain=explain)
+
+    def encode_photos(self, photos: Sequence[Tensor]) -> list[Tensor]:
+        if len(photos) > 1 and any(bool((photo == 255).all()) for photo in photos):
+            raise torch.OutOfMemoryError("the photos do not fit")
+        return super().encode_photos(photos)
+
+
+class Clock:
+    """The time of day, which an administrator or a time server may set to anything."""
+
+    ahead = 0.0
+    _true = time.time_ns
+
+    @classmethod
+    def time(cls) -> float:
+        return cls._true() / 1e9 + cls.ahead
+
+    @classmethod
+    def time_ns(cls) -> int:
+        return cls._true() + int(cls.ahead * 1e9)
+
+
+if __name__ == "__main__":
+    with (
+        patch("model.Recognizer", FaultyRecognizer),
+        patch("time.time", Clock.time),
+        patch("time.time_ns", Clock.time_ns),
+    ):
+        sys.exit(main())
