@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model import SMNER, Recognizer, SMNERProcessor
+from model.bottleneck import mean_rank
 from model.checkpoint import embedded_checkpoint
 from training.data import held_out_ids
 from training.evaluate import evaluate
@@ -81,6 +82,29 @@ def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
     with_photo = _keys(embedded.recognize_batch(chosen, [post.photo for post in posts]))
     changed = max(len(alone - with_photo), len(with_photo - alone))
     assert changed <= 0.05 * len(alone), f"{changed} of {len(alone)} entities changed"
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_the_bottleneck_finds_the_photo_of_a_post_kept_out_of_training(embedded: Recognizer, shared_data: Path) -> None:
+    """Among 100 photos, at chance the right one comes first for 1 % of the posts and at rank 50.5 in the mean."""
+    source = shared_data / "posts" / "posts.jsonl"
+    kept_out = held_out_ids(read_posts(source), 500)
+    posts = [post for post in read_posts(source) if post.id in kept_out and post.photo is not None]
+    network, processor = embedded.model, embedded.processor
+    assert network.bottleneck is not None
+    first, ranks = [], []
+    for start in range(0, len(posts) // 100 * 100, 100):
+        group = posts[start : start + 100]
+        photos = torch.stack([processor.encode_photo(post.photo) for post in group if post.photo is not None])
+        features = torch.cat([torch.stack(embedded.encode_photos(list(part))) for part in photos.split(20)])
+        texts = [processor.encode_words(post.words) for post in group]
+        output = network(**processor.collate(texts, image_features=list(features)))
+        scores = network.bottleneck.critic(output.text_posterior.mean, output.image_posterior.mean)
+        first.append((scores.argmax(1) == torch.arange(len(group))).float().mean())
+        ranks.append(mean_rank(scores))
+    assert torch.stack(first).mean() >= 0.03
+    assert torch.stack(ranks).mean() < 35
 
 
 def _keys(answers: Any) -> set[tuple[int, str, int, int]]:
