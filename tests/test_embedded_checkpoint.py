@@ -103,8 +103,8 @@ def test_the_bottleneck_finds_the_photo_of_a_post_kept_out_of_training(embedded:
         scores = network.bottleneck.critic(output.text_posterior.mean, output.image_posterior.mean)
         first.append((scores.argmax(1) == torch.arange(len(group))).float().mean())
         ranks.append(mean_rank(scores))
-    assert torch.stack(first).mean() >= 0.03
-    assert torch.stack(ranks).mean() < 35
+    assert torch.stack(first).mean() >= 0.05
+    assert torch.stack(ranks).mean() < 30
 
 
 def _keys(answers: Any) -> set[tuple[int, str, int, int]]:
