@@ -1,77 +1,50 @@
-import json
-import os
-import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 import torch
 
 from model import Post
 from service.serve import address_of, bind, load, main
 from service.settings import Settings
-from tests.service.conftest import ScriptedRecognizer, Serve, eventually, form
+from tests.benchmarks.posts import load_posts
+from tests.service.conftest import ScriptedRecognizer, Serve, eventually
+from tests.service.crowd import ask, raw
+from tests.service.process import serving_process
 
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def process(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client, list[str]]]:
-    """A service in a process of its own, once it has announced itself: the process, a client, what it printed."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "service.serve", "--port", "0", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    try:
-        banner = [child.stdout.readline() for _ in range(5)]
-        address = re.search(r"http://\S+", banner[0])
-        assert address, child.communicate()
-        with httpx.Client(base_url=address[0], timeout=20) as client:
-            yield child, client, banner
-    finally:
-        child.kill()
-        child.communicate()
+CLIENTS = 64  # as many as are taken on at once
 
 
-def test_sigterm_under_load_answers_what_was_accepted_and_exits_0(tiny_checkpoint: Path, jpeg: bytes) -> None:
-    with process("--checkpoint", str(tiny_checkpoint), "--model-threads", "1") as (child, client, banner):
-        assert "tiny on cpu" in banner[0]
-        assert "/docs" in banner[1]
-        assert "curl http://127.0.0.1:" in banner[3]
-        assert "--form-string 'text=" in banner[3]
-
-        def ask(i: int) -> int | str:
-            try:
-                return client.post("/recognize", files=form(f"post {i}", jpeg)).status_code
-            except httpx.TransportError as error:
-                return type(error).__name__
-
-        with ThreadPoolExecutor(16) as pool:
-            answers = pool.map(ask, range(200))
-            assert next(answers) == 200
-            child.send_signal(signal.SIGTERM)
-            outcomes = list(answers)
-        stderr = child.communicate(timeout=20)[1]
-        assert child.returncode == 0
-        # an accepted post has its answer; later ones are refused, or find nobody listening
-        assert outcomes.count(200) > 0
-        assert set(outcomes) <= {200, 503, "ConnectError", "ReadError", "RemoteProtocolError", "WriteError"}
-        logged = [json.loads(line) for line in stderr.splitlines()]
-        served = [entry for entry in logged if entry.get("route") == "/recognize"]
-        assert {entry["status"] for entry in served} <= {200, 503}
-        assert sum(entry["status"] == 200 for entry in served) == outcomes.count(200) + 1
-        assert {entry["level"] for entry in logged} == {"info"}
+def test_sigterm_at_full_load_answers_all_that_was_accepted_and_exits_0(served_checkpoint: Path) -> None:
+    """An upload that has only begun is accepted, too: it is waited for, while everybody later is refused."""
+    posts = load_posts(20, Path("nowhere")).posts
+    request = raw(posts[0])
+    with serving_process("--checkpoint", str(served_checkpoint)) as server, ThreadPoolExecutor(1) as pool:
+        assert "tiny on cpu" in server.banner[0]
+        assert "/docs" in server.banner[1]
+        assert "curl http://127.0.0.1:" in server.banner[3]
+        assert "--form-string 'text=" in server.banner[3]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow:
+            slow.sendall(request[:1000])
+            load = pool.submit(ask, server.port, posts * 50, clients=CLIENTS)
+            eventually(lambda: server.metric('smner_posts_total{image="used"}') > 2 * CLIENTS)
+            server.child.send_signal(signal.SIGTERM)
+            seen = load.result()
+            assert server.child.poll() is None
+            slow.sendall(request[1000:])
+            assert b" 200 OK" in slow.recv(4096)
+        assert server.child.wait(20) == 0
+        logged = server.log()
+    assert seen.outcomes["200"] > 2 * CLIENTS
+    assert seen.outcomes["503 not_ready"] > 0
+    assert set(seen.outcomes) <= {"200", "503 overloaded", "503 not_ready"}
+    served = [entry for entry in logged if entry.get("route") == "/recognize"]
+    assert sum(entry["status"] == 200 for entry in served) == seen.outcomes["200"] + 1
+    assert not any("receive_seconds" in entry for entry in served if entry["status"] == 503)  # none was taken on
+    assert {entry["level"] for entry in logged} == {"info"}
 
 
 def test_a_dead_model_ends_the_server_so_that_its_supervisor_restarts_it(
