@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     def same_as(self, other: "Answer") -> bool:
         """Whether they agree; in another batch the sums are rounded otherwise, so scores may differ a little."""
         return self[:2] == other[:2] and all(
-            abs(one - another) < 1e-3 for one, another in zip(self.scores, other.scores, strict=True)
+            abs(one - another) < 1e-4 for one, another in zip(self.scores, other.scores, strict=True)
         )
 
 
