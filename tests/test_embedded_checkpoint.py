@@ -97,7 +97,7 @@ def test_the_bottleneck_finds_the_photo_of_a_post_kept_out_of_training(embedded:
     for start in range(0, len(posts) // 100 * 100, 100):
         group = posts[start : start + 100]
         photos = torch.stack([processor.encode_photo(post.photo) for post in group if post.photo is not None])
-        features = torch.cat([torch.stack(embedded.encode_photos(list(part))) for part in photos.split(20)])
+        features = torch.cat([torch.stack(embedded.encode_photos(list(part))) for part in torch.split(photos, 20)])
         texts = [processor.encode_words(post.words) for post in group]
         output = network(**processor.collate(texts, image_features=list(features)))
         scores = network.bottleneck.critic(output.text_posterior.mean, output.image_posterior.mean)
