@@ -5,6 +5,7 @@ chosen profile of hypothesis has: a hundred, or thousands with ``pytest --hypoth
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.service.conftest import API_KEY
 from tests.service.process import ServerProcess
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+HOOKS = Path(__file__).with_name("schemathesis_hooks.py")
 
 
 def test_every_answer_is_as_the_openapi_document_says(server: ServerProcess, tmp_path: Path) -> None:
@@ -28,6 +30,7 @@ def test_every_answer_is_as_the_openapi_document_says(server: ServerProcess, tmp
             *("--report", "json", "--report-json-path", report),
         ],
         cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)},
         capture_output=True,
         text=True,
     )
