@@ -81,7 +81,7 @@ class SMNER(PreTrainedModel):
         """Hugging Face's, but Glorot's on the path from the encoders to the bottleneck.
 
         There, weights drawn from N(0, 0.02²) shrink the means through six layers far below σ before the critic sees
-        them, and InfoNCE never leaves chance.
+        them, and InfoNCE is slow to leave chance.
         """
         path = [self.image_projection, *(self.bottleneck.modules() if self.bottleneck is not None else ())]
         if isinstance(module, nn.Linear) and any(module is part for part in path):
