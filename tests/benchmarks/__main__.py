@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from model.checkpoint import embedded_checkpoint
-from service.memory import keep_freed_memory
 from service.settings import Settings
 from tests.benchmarks import scenarios
 from tests.benchmarks.direct import Direct
@@ -28,7 +27,6 @@ def main() -> int:
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that no server is left behind
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what smner-serve sets for itself, for all alike
-    keep_freed_memory()  # likewise, for the ceiling; the peers are as their users would run them
     settings, posts = Settings(), load_posts(options.posts)
     threads = settings.model_threads
     told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}

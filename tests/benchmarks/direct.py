@@ -11,6 +11,7 @@ from typing import Any
 from transformers.utils import logging
 
 from model import Recognizer
+from service.memory import keep_freed_memory
 from service.threads import use_torch_threads
 from tests.benchmarks.posts import Post
 
@@ -48,6 +49,7 @@ _posts: Sequence[Post]
 
 
 def _load(checkpoint: Path, device: str, threads: int, posts: Sequence[Post]) -> None:
+    keep_freed_memory()  # as smner-serve does; a setting of the C library is a process's own
     global _recognizer, _posts
     logging.disable_progress_bar()
     use_torch_threads(threads)
