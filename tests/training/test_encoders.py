@@ -10,6 +10,7 @@ from torch import nn
 from transformers import BertModel, RobertaConfig
 
 from model import SMNER
+from model.bottleneck import CRITICS
 from model.image_encoder import ImageEncoder
 from model.photos import PhotoSettings, read_photo
 from training.encoders import FrozenImageEncoder, build, load_by_position, load_trunk, photo_settings
@@ -219,3 +220,10 @@ def test_the_pooler_that_nothing_reads_is_not_trained(recipe: Recipe) -> None:
     model, _ = build(recipe, TYPES)
     frozen = {name for name, parameter in model.text_encoder.named_parameters() if not parameter.requires_grad}
     assert frozen == {"pooler.dense.weight", "pooler.dense.bias"}
+
+
+def test_the_critic_is_the_recipes(recipe: Recipe) -> None:
+    for name, critic in CRITICS.items():
+        bottleneck = build(small(recipe, critic=name), TYPES)[0].bottleneck
+        assert bottleneck is not None
+        assert isinstance(bottleneck.critic, critic)

@@ -458,3 +458,17 @@ def test_a_run_says_which_post_is_too_long(recipe: Recipe, source: DataSource, t
         file.write("\nIMGID:long-one\n" + "a\tO\n" * 127)
     with pytest.raises(ValueError, match="long-one"):
         train(recipe, [source], tmp_path / "run")
+
+
+def test_the_handles_of_retweets_are_split_in_training_alone_and_where_the_recipe_says(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    for split in ("train", "valid"):
+        (source.path / f"{split}.txt").write_text("IMGID:1\nRT\tO\n@nasa\tO\nAnna\tB-PER\n", "utf-8")
+    for flag in (True, False):
+        train(small(recipe, max_steps=1, split_retweets=flag), [source], tmp_path / f"run-{flag}")
+    assert [trainer.parts[0].posts[0].words for trainer in trainers] == [
+        ("RT", "@", "nasa", "Anna"),
+        ("RT", "@nasa", "Anna"),
+    ]
+    assert [next(iter(trainer.valid.values())).posts[0].words for trainer in trainers] == [("RT", "@nasa", "Anna")] * 2
