@@ -175,8 +175,6 @@ def test_photos_as_large_as_is_allowed(process: ServerProcess, posts: list[Post]
     """What they take while they are decoded is given back, or kept for the next one, but not taken anew."""
     large = [png(7_000, 7_000, rows=bytes(7_001) * 7_000), webp(7_000)]
     bad = [Post("Kawhi Leonard", photo) for photo in large]
-    process.forget_peak()
-    before = process.memory
     expected = {**alone, **lone_answers(process, bad)}
     assert [expected[post].outcome for post in bad] == ["200", "200"]
     before = process.memory
@@ -234,9 +232,11 @@ def test_running_out_of_memory_in_the_model(
     expected = {**alone, **lone_answers(process, bad)}
     assert [expected[post].outcome for post in bad] == ["200", "200", "200", "503 overloaded"]
     alone_before = process.metric('smner_batch_size_bucket{le="1.0"}')
+    errors_before = process.metric("smner_device_errors_total")
     sent = mixed(posts, bad, count=100)
     assert_undisturbed(ask(process.port, sent, clients=CLIENTS), expected)
     assert process.metric('smner_batch_size_bucket{le="1.0"}') >= alone_before + 50  # those with HUGE in their text
+    assert process.metric("smner_device_errors_total") >= errors_before + 25  # those with TITANIC, at the least
 
 
 @pytest.mark.usefixtures("memory_comes_back")

@@ -211,6 +211,30 @@ def test_when_all_places_are_taken_a_post_is_refused_at_once_with_retry_after(
     assert running.post().status_code == 200
 
 
+def test_a_body_takes_the_bytes_it_announces_and_one_that_does_not_say_as_many_as_are_allowed(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    running = serve(scripted, max_body_bytes=300_000, max_pending_bytes=301_000)
+    brake = Brake(scripted)
+    gate, request = running.service.gate, running.client.build_request("POST", "/recognize", files=form())
+    body, headers = request.read(), {"Content-Type": request.headers["content-type"]}
+
+    def ask(content: bytes | Iterator[bytes]) -> httpx.Response:
+        return running.client.post("/recognize", content=content, headers=headers)
+
+    with ThreadPoolExecutor(2) as pool:
+        announced = pool.submit(ask, body)
+        eventually(lambda: gate.bytes_inside == len(body))
+        chunked = pool.submit(ask, iter([body]))
+        eventually(lambda: gate.bytes_inside == len(body) + 300_000)
+        answer = ask(iter([body]))
+        assert refused(answer) == (503, "overloaded")
+        assert "301000" in answer.json()["detail"]
+        brake.release()
+        assert [announced.result().status_code, chunked.result().status_code] == [200, 200]
+    eventually(lambda: gate.bytes_inside == 0)
+
+
 def test_a_post_that_waits_for_the_model_too_long_is_given_up(scripted: ScriptedRecognizer, serve: Serve) -> None:
     running = serve(scripted, deadline_seconds=0.3)
     brake = Brake(scripted)

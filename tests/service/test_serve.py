@@ -109,3 +109,13 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(capsys: pytest.C
 def test_the_address_printed_is_one_that_can_be_opened() -> None:
     with bind("0.0.0.0", 0) as listener:  # noqa: S104
         assert address_of(listener) == f"http://localhost:{listener.getsockname()[1]}"
+
+
+def test_freed_memory_is_kept_from_before_the_checkpoint_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("service.serve.keep_freed_memory", lambda: kept.append(True))
+    with pytest.raises(SystemExit):
+        main(["--checkpoint", str(tmp_path), "--port", "0"])
+    assert kept == [True]
