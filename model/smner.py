@@ -16,6 +16,7 @@ from model.bottleneck import BottleneckLoss, CrossModalBottleneck, Gaussian
 from model.classifier import SpanClassifier
 from model.configuration import SMNERConfig
 from model.image_encoder import ImageEncoder
+from model.morphology import MorphInputs
 from model.span_encoder import SpanEncoder
 from model.spans import Spans, enumerate_spans
 
@@ -55,6 +56,9 @@ class SMNER(PreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         self.text_encoder = AutoModel.from_config(config.text_config)
+        self.morph_inputs = (
+            MorphInputs(self.text_encoder.get_input_embeddings().embedding_dim) if config.morph_inputs else None
+        )
         self.image_encoder = ImageEncoder(config.image_encoder) if config.image_encoder else None
         feature_size = self.image_encoder.feature_size if self.image_encoder else config.image_feature_size
         assert feature_size is not None  # the configuration has checked it
@@ -78,16 +82,18 @@ class SMNER(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Hugging Face's, but Glorot's on the path from the encoders to the bottleneck.
+        """Hugging Face's, but zero for the morphs at the input and Glorot's on the path to the bottleneck.
 
-        There, weights drawn from N(0, 0.02²) shrink the means through six layers far below σ before the critic sees
-        them, and InfoNCE is slow to leave chance.
+        On that path, weights drawn from N(0, 0.02²) shrink the means through six layers far below σ before the critic
+        sees them, and InfoNCE is slow to leave chance.
         """
         path = [self.image_projection, *(self.bottleneck.modules() if self.bottleneck is not None else ())]
         if isinstance(module, nn.Linear) and any(module is part for part in path):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
+        elif self.morph_inputs is not None and module is self.morph_inputs.embedding:
+            init.zeros_(module.weight)
         else:
             super()._init_weights(module)
 
@@ -126,7 +132,11 @@ class SMNER(PreTrainedModel):
             output_bottleneck: whether to compute the terms of eq. 2.
         """
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
-        states: Tensor = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        inputs = {"input_ids": input_ids}
+        if self.morph_inputs is not None:
+            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
+            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t
 
         image = self._image_states(image_mask, pixel_values, image_features, image_feature_mask)

@@ -38,6 +38,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         use_cma=recipe.use_cma,
         initial_deviation=recipe.initial_deviation,
         critic=recipe.critic,
+        morph_inputs=recipe.morph_inputs,
         id2label=dict(enumerate((NO_ENTITY, *types))),
     )
     model = SMNER(config)

@@ -36,6 +36,9 @@ class Recipe(BaseModel):
     critic: str = Field(
         "mlp", description="what scores a text with a photo in InfoNCE: `mlp`, the paper's, or `cosine`"
     )
+    morph_inputs: bool = Field(
+        False, description="true tells the text encoder how each word is written; for uncased ones"
+    )
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
     batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
@@ -56,6 +59,10 @@ class Recipe(BaseModel):
         0.0,
         description="weight of the divergence between two passes over a batch, with dropout and photos dropped anew "
         "(R-Drop); above 0, a step costs twice as much",
+    )
+    weight_average: Fraction = Field(
+        0.0,
+        description="decay of the moving average of the weights that is evaluated and stored in their place; 0: none",
     )
     image_dropout: Fraction = Field(0.1, description="chance that a post's photo is dropped in training")
     patience: NonNegativeInt = Field(5, description="epochs without a better valid F1 before it stops; 0 for never")

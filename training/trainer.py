@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
 from model import SMNER
+from training.averaging import AveragedAdamW
 from training.dataset import Collator, PostDataset
 from training.evaluation import predict, score
 from training.objective import Losses, Objective
@@ -71,8 +72,13 @@ class SMNERTrainer(Trainer):
                 if parameter.requires_grad:
                     decay = self.recipe.weight_decay if parameter.dim() > 1 else 0.0
                     groups.setdefault((self._learning_rate(name), decay), []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
-                [{"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()]
+            settings = [
+                {"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()
+            ]
+            self.optimizer = (
+                AveragedAdamW(settings, decay=self.recipe.weight_average, fused=True)
+                if self.recipe.weight_average
+                else torch.optim.AdamW(settings, fused=True)
             )
         return self.optimizer
 
@@ -125,8 +131,18 @@ class SMNERTrainer(Trainer):
             self._logged.clear()
         super().log(logs, *args, **kwargs)
 
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """Save the weights that are evaluated; where they are averages, the optimizer's state has the trained ones."""
+        self._evaluated_weights()
+        super().save_model(*args, **kwargs)
+
+    def _evaluated_weights(self) -> None:
+        if self.optimizer is not None and self.recipe.weight_average:
+            self.optimizer.eval()  # type: ignore[attr-defined]
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """F1 on each valid split, and their mean as ``eval_f1``."""
+        self._evaluated_weights()
         metrics = {}
         for name, dataset in self.valid.items():
             found = predict(self.model, dataset, self.collator, batch_size=_EVALUATION_BATCH)

@@ -290,6 +290,28 @@ def test_the_path_to_the_bottleneck_is_initialised_for_the_posts_to_differ(confi
     assert model.span_encoder.project.weight.std().item() == pytest.approx(0.02, rel=0.2)
 
 
+def test_morphs_at_the_input_start_without_a_say(config: SMNERConfig, texts: Batch) -> None:
+    torch.manual_seed(0)
+    plain = SMNER(config).eval()
+    config.morph_inputs = True
+    told: SMNER = SMNER(config).eval()
+    missing, unexpected = told.load_state_dict(plain.state_dict(), strict=False)
+    assert (missing, unexpected) == (["morph_inputs.embedding.weight"], [])
+    assert torch.equal(told(**texts).logits, plain(**texts).logits)
+
+
+def test_morphs_at_the_input_reach_the_text_encoder(config: SMNERConfig, processor: SMNERProcessor) -> None:
+    """The span of the first word alone: how the second is written can reach it through the text encoder only."""
+    config.morph_inputs = True
+    model: SMNER = SMNER(config).eval()
+    assert model.morph_inputs is not None
+    lower, title = (real_logits(model(**processor([text])), 0)[0] for text in ("paris today", "paris Today"))
+    assert torch.equal(lower, title)
+    nn.init.normal_(model.morph_inputs.embedding.weight)
+    lower, title = (real_logits(model(**processor([text])), 0)[0] for text in ("paris today", "paris Today"))
+    assert not torch.allclose(lower, title)
+
+
 def test_a_model_on_ready_features_refuses_photos(config: SMNERConfig, texts: Batch, batch: Batch) -> None:
     config.image_encoder, config.image_feature_size = None, CHANNELS
     model = SMNER(config).eval()
