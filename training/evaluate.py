@@ -13,8 +13,18 @@ from transformers.utils import logging
 
 from model import Recognizer
 from model.errors import SMNERError
+from training.calibration import calibration
 from training.dataset import Collator, PostDataset
-from training.evaluation import Predictions, Scores, mentions, predict, score, score_by_mention, score_by_type
+from training.evaluation import (
+    Predictions,
+    Scores,
+    mentions,
+    predict_scored,
+    score,
+    score_by_mention,
+    score_by_type,
+    without_scores,
+)
 from training.image_features import ImageFeatureFile
 from training.posts import LabelledPost, entity_types
 from training.sources import DataSource
@@ -50,12 +60,14 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
     )
     collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
     began = time.perf_counter()
-    predicted = predict(recognizer.model, dataset, collator, progress=True)
+    scored = predict_scored(recognizer.model, dataset, collator, progress=True)
     seconds = time.perf_counter() - began
+    predicted = without_scores(scored)
     return {
         **asdict(score(posts, predicted)),
         "by_type": {kind: asdict(s) for kind, s in score_by_type(posts, predicted, types).items()},
         **_by_mention(posts, predicted, source),
+        "calibration": asdict(calibration(posts, scored)),
         "without_image": len(dataset) - dataset.photos(),
         "seconds": round(seconds, 3),
         "checkpoint_sha256": recognizer.revision,
@@ -89,6 +101,8 @@ def table(report: dict[str, Any]) -> str:
     for name, row in rows:
         s = Scores(**{key: row[key] for key in ("precision", "recall", "f1", "support")})
         lines.append(f"{name:8} {s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.support:9d}")
+    ece = report["calibration"]["ece"]
+    lines.append("nothing predicted" if ece is None else f"expected calibration error {ece:.4f}")
     lines.append(f"{report['without_image']} posts without a photo, {report['seconds']} s")
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,6 +14,16 @@ from training.dataset import Collator, PostDataset
 from training.posts import LabelledPost, TypedWords
 
 Predictions = list[tuple[TypedWords, ...]]
+
+
+class ScoredEntity(NamedTuple):
+    """An entity and the probability that the model gives its type."""
+
+    entity: TypedWords
+    score: float
+
+
+ScoredPredictions = list[tuple[ScoredEntity, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +44,35 @@ class Scores:
         return cls(precision, recall, f1, gold)
 
 
-@torch.inference_mode()
 def predict(
     model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32, progress: bool = False
 ) -> Predictions:
     """The entities that the model finds in each post, in the order of the dataset."""
+    return without_scores(predict_scored(model, dataset, collator, batch_size=batch_size, progress=progress))
+
+
+def without_scores(predicted: ScoredPredictions) -> Predictions:
+    """The entities alone."""
+    return [tuple(found.entity for found in own) for own in predicted]
+
+
+@torch.inference_mode()
+def predict_scored(
+    model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32, progress: bool = False
+) -> ScoredPredictions:
+    """The entities that the model finds in each post with their scores, in the order of the dataset."""
     training = model.training
     model.eval()
     by_length = sorted(range(len(dataset)), key=dataset.length)
     loader = DataLoader(dataset, batch_size=batch_size, sampler=by_length, collate_fn=collator.inputs)
-    found: Predictions = [()] * len(dataset)
+    found: ScoredPredictions = [()] * len(dataset)
     order = iter(by_length)
     for batch in tqdm(loader, desc="evaluating", unit="batch", disable=not progress, leave=False):
         output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
         for spans in decode(output.logits, output.spans):
             found[next(order)] = tuple(
-                TypedWords(span.start, span.end, model.config.label(span.label)) for span in spans
+                ScoredEntity(TypedWords(span.start, span.end, model.config.label(span.label)), span.score)
+                for span in spans
             )
     model.train(training)
     return found

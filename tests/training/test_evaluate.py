@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from training.run import RunResult
 from training.sources import DataSource
 
 FIELDS = {
-    "precision", "recall", "f1", "support", "by_type", "seen", "unseen", "without_image", "seconds",
-    "checkpoint_sha256", "data_sha256",
+    "precision", "recall", "f1", "support", "by_type", "seen", "unseen", "calibration", "without_image",
+    "seconds", "checkpoint_sha256", "data_sha256",
 }  # fmt: skip
 SCORES = {"precision", "recall", "f1", "support"}
 
@@ -55,6 +56,16 @@ def test_f1_is_a_fraction_and_the_runs_own(
     assert 0.9 < report["f1"] <= 1
     assert report["support"] == 16
     assert {kind: own["support"] for kind, own in report["by_type"].items()} == {"PER": 8, "LOC": 8}
+
+
+def test_the_calibration_is_that_of_the_scores_that_clients_see(recognizer: Recognizer, source: DataSource) -> None:
+    """The eight posts are known by heart: the model is surer than it need be, and the error is one minus its scores."""
+    texts = [" ".join(post.words) for post in source.read("valid")]
+    scores = [entity.score for own in recognizer.recognize_batch(texts) for entity in own]
+    report = evaluate(recognizer, DataSource(source.path), "valid")
+    assert report["precision"] == 1
+    assert sum(each["count"] for each in report["calibration"]["bins"]) == len(scores) == 16
+    assert report["calibration"]["ece"] == pytest.approx(1 - sum(scores) / 16, abs=1e-5)
 
 
 def test_the_report_names_checkpoint_and_data_by_their_sha256(
@@ -190,6 +201,7 @@ def test_the_table_shows_each_type_and_the_photos(command: list[str], capsys: py
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["precision", "recall", "F1", "support"]
-    assert [line.split()[0] for line in lines[1:-1]] == ["all", "PER", "LOC", "seen", "unseen"]
+    assert [line.split()[0] for line in lines[1:-2]] == ["all", "PER", "LOC", "seen", "unseen"]
     assert lines[1].split()[-1] == "16"
+    assert re.fullmatch(r"expected calibration error 0\.\d{4}", lines[-2])
     assert lines[-1].startswith("8 posts without a photo, ")
