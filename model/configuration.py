@@ -27,6 +27,8 @@ class SMNERConfig(PreTrainedConfig):
         initial_deviation: σ that the posteriors of eq. 4 start from. At softplus(0) ≈ 0.69 the noise of hundreds of
             dimensions drowns the means and the bottleneck never leaves chance.
         critic: f_d of eq. 7, ``mlp`` (the paper's) or ``cosine``; see :mod:`model.bottleneck`.
+        score_temperature: what the logits are divided by for the scores of entities (Guo et al. 2017), fitted after
+            training; which entities are found does not depend on it.
         id2label: index to label, 0 is "no entity", the rest are the entity types.
     """
 
@@ -49,6 +51,7 @@ class SMNERConfig(PreTrainedConfig):
     use_cma: bool = True
     initial_deviation: float = 0.1
     critic: str = "mlp"
+    score_temperature: float = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None:
@@ -74,6 +77,8 @@ class SMNERConfig(PreTrainedConfig):
             )
         if self.initial_deviation <= 0:
             raise ValueError(f"initial_deviation must be positive, not {self.initial_deviation}")
+        if self.score_temperature <= 0:
+            raise ValueError(f"score_temperature must be positive, not {self.score_temperature}")
         if self.critic not in CRITICS:
             raise ValueError(f"critic must be one of {', '.join(CRITICS)}, not {self.critic!r}")
         if self.image_encoder is None and self.image_feature_size is None:

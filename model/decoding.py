@@ -29,7 +29,7 @@ class _Candidate(NamedTuple):
     gain: float
 
 
-def decode(logits: Tensor, spans: Spans) -> list[list[TypedSpan]]:
+def decode(logits: Tensor, spans: Spans, *, temperature: float = 1.0) -> list[list[TypedSpan]]:
     """The most probable labelling in which no two entities overlap, for each post, ordered by position.
 
     The spans are classified independently, so a labelling's log-probability is that of "no entity" everywhere plus, for
@@ -38,8 +38,11 @@ def decode(logits: Tensor, spans: Spans) -> list[list[TypedSpan]]:
     Args:
         logits: (B, S, 1 + types) float, index 0 is "no entity".
         spans: the spans that the logits stand for.
+        temperature: what the logits are divided by for the scores. All gains would shrink alike, so the best labelling
+            is the same at any temperature.
     """
-    log_p = logits.float().log_softmax(-1)
+    logits = logits.float()
+    log_p = logits.log_softmax(-1)
     best, label = log_p[..., 1:].max(-1)
     gain = best - log_p[..., 0]  # (B, S)
     posts, indices = ((gain > 0) & spans.mask).nonzero(as_tuple=True)
@@ -51,7 +54,8 @@ def decode(logits: Tensor, spans: Spans) -> list[list[TypedSpan]]:
         indices,
     )
     whole = torch.stack(columns).tolist()
-    real = torch.stack([best.exp()[posts, indices], gain[posts, indices]]).tolist()
+    scores = (logits[posts, indices] / temperature).softmax(-1)[:, 1:].amax(-1)
+    real = torch.stack([scores, gain[posts, indices]]).tolist()
     candidates: list[list[_Candidate]] = [[] for _ in range(len(logits))]
     for post, start, end, type_, index, score, value in zip(*whole, *real, strict=True):
         candidates[post].append(_Candidate(TypedSpan(start, end, type_, score, index), value))

@@ -141,7 +141,8 @@ class Recognizer:
             [posts[i].text for i in worded], image_features=self._image_features([posts[i] for i in worded])
         )
         output = self.model(**{key: tensor.to(self.device) for key, tensor in batch.items()}, output_attentions=explain)
-        for row, (i, found) in enumerate(zip(worded, decode(output.logits, output.spans), strict=True)):
+        decoded = decode(output.logits, output.spans, temperature=self.model.config.score_temperature)
+        for row, (i, found) in enumerate(zip(worded, decoded, strict=True)):
             looked = output.attentions if explain and posts[i].has_image else None
             answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), looked, row) for span in found]
         return answers

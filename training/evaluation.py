@@ -69,7 +69,7 @@ def predict_scored(
     order = iter(by_length)
     for batch in tqdm(loader, desc="evaluating", unit="batch", disable=not progress, leave=False):
         output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
-        for spans in decode(output.logits, output.spans):
+        for spans in decode(output.logits, output.spans, temperature=model.config.score_temperature):
             found[next(order)] = tuple(
                 ScoredEntity(TypedWords(span.start, span.end, model.config.label(span.label)), span.score)
                 for span in spans

@@ -25,6 +25,7 @@ from training.model_card import model_card
 from training.posts import LabelledPost
 from training.recipe import Recipe
 from training.sources import DataSource
+from training.temperature import fit_temperature
 from training.trainer import SMNERTrainer
 
 RUN_FOLDER = "run"
@@ -186,10 +187,12 @@ def _cached_features(encoder: FrozenImageEncoder, part: Part, path: Path) -> Ima
 def _finish(
     recipe: Recipe, trainer: SMNERTrainer, processor: SMNERProcessor, data: TrainingData, output: Path
 ) -> RunResult:
-    """Round the weights as they will be stored, measure them, and write the checkpoint."""
+    """Round the weights as they will be stored, calibrate and measure them, and write the checkpoint."""
     model: SMNER = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     dtype = torch.float16 if recipe.half_precision else torch.float32
     model.to(dtype).float()
+    if trainer.valid:
+        model.config.score_temperature = fit_temperature(model, list(trainer.valid.values()), trainer.collator)
     scores = {name: score(part.posts, predict(model, part, trainer.collator)) for name, part in trainer.valid.items()}
     card = model_card(
         recipe,

@@ -51,6 +51,7 @@ def test_other_entity_types_may_be_given() -> None:
         ({"classifier_dropout": -0.1}, r"in \[0, 1\), not -0.1"),
         ({"attention_heads": 7}, "width 768 is not divisible by 7 heads"),
         ({"initial_deviation": 0.0}, "must be positive, not 0.0"),
+        ({"score_temperature": 0.0}, "must be positive, not 0.0"),
         ({"critic": "bilinear"}, "critic must be one of mlp, cosine, not 'bilinear'"),
         ({"image_encoder": None}, "image_feature_size must be given"),
     ],

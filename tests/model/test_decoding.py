@@ -1,6 +1,7 @@
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -103,6 +104,19 @@ def test_padding_spans_are_never_chosen() -> None:
 def test_half_precision_logits_are_decoded() -> None:
     logits = torch.tensor([[[0.0, 3.0]]], dtype=torch.bfloat16)
     assert decode(logits, spans_of(1, 1))[0][0].score == pytest.approx(1 / (1 + math.exp(-3)), abs=1e-6)
+
+
+@given(problems(), st.floats(0.25, 4))
+def test_a_temperature_changes_scores_alone(problem: tuple[Tensor, Spans, int, int], temperature: float) -> None:
+    logits, spans, *_ = problem
+    plain, heated = decode(logits, spans)[0], decode(logits, spans, temperature=temperature)[0]
+    assert [replace(span, score=0) for span in heated] == [replace(span, score=0) for span in plain]
+
+
+def test_a_score_is_the_probability_at_the_temperature() -> None:
+    """Logits 0, 3 and −1 at a temperature of 2 are 0, 1.5 and −0.5."""
+    (span,) = decode(torch.tensor([[[0.0, 3.0, -1.0]]]), spans_of(1, 1), temperature=2)[0]
+    assert span.score == pytest.approx(math.exp(1.5) / (1 + math.exp(1.5) + math.exp(-0.5)), abs=1e-6)
 
 
 def test_of_equal_sets_the_one_without_the_later_ending_span_is_taken() -> None:

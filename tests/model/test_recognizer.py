@@ -183,3 +183,13 @@ def test_explaining_does_not_change_the_answer(recognizer: Recognizer, photo: Im
 def test_a_batch_size_below_one_is_refused(recognizer: Recognizer) -> None:
     with pytest.raises(ValueError, match="at least 1, not 0"):
         Recognizer(recognizer.model, recognizer.processor, device="cpu", batch_size=0)
+
+
+def test_scores_are_taken_at_the_checkpoints_temperature(recognizer: Recognizer) -> None:
+    """At any temperature the same entities; at a high one the five classes come close to each other."""
+    plain = recognizer.recognize("Kawhi Leonard won it")
+    recognizer.model.config.score_temperature = 1000.0
+    heated = recognizer.recognize("Kawhi Leonard won it")
+    assert [(e.word, e.entity_group) for e in heated] == [(e.word, e.entity_group) for e in plain]
+    assert [e.score for e in heated] == pytest.approx([1 / 5] * len(plain), abs=0.01)
+    assert plain

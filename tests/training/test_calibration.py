@@ -21,7 +21,10 @@ def test_the_error_by_hand() -> None:
     predicted: ScoredPredictions = [found((PER, 0.4), (LOC, 0.8)), found((wrong_type, 0.6), (wrong_end, 1.0))]
     answer = calibration([POST, POST], predicted, bins=2)
     assert answer.ece == pytest.approx(0.5)
-    assert answer.bins == [Bin(0, 0.5, 1, 0.4, 1), Bin(0.5, 1, 3, pytest.approx(0.8), pytest.approx(1 / 3))]
+    low, high = answer.bins
+    assert low == Bin(0, 0.5, count=1, score=0.4, accuracy=1)
+    assert (high.low, high.high, high.count) == (0.5, 1, 3)
+    assert (high.score, high.accuracy) == pytest.approx((0.8, 1 / 3))
 
 
 def test_errors_of_different_bins_do_not_make_up_for_each_other() -> None:
