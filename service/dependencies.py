@@ -44,7 +44,7 @@ KEY_CHECKED = Depends(check_key)
 
 
 async def take_slot(request: Request, service: ServiceDep) -> AsyncIterator[Slot]:
-    """Admission, before a byte of the body is read; the slot is held until the answer is sent."""
+    """Admission, before a byte of the body is read; the slot is kept until the answer is sent."""
     with service.admit(announced_length(request.headers)) as slot:
         yield slot
 
@@ -52,9 +52,11 @@ async def take_slot(request: Request, service: ServiceDep) -> AsyncIterator[Slot
 SlotDep = Annotated[Slot, Depends(take_slot)]
 
 
-async def receive_upload(request: Request, service: ServiceDep, context: ContextDep, _slot: SlotDep) -> Upload:
+async def receive_upload(request: Request, service: ServiceDep, context: ContextDep, slot: SlotDep) -> Upload:
     with context.stage("receive"):
-        return await read_upload(request.headers, request.receive, service.limits)
+        upload = await read_upload(request.headers, request.receive, service.limits, on_bytes=slot.arrived)
+    slot.complete()
+    return upload
 
 
 UploadDep = Annotated[Upload, Depends(receive_upload)]

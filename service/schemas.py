@@ -87,8 +87,10 @@ class Limits(BaseModel):
     image_pixels: int
     text_characters: int
     text_tokens: Annotated[int, Field(description="sub-tokens, of which a word has one or more")]
-    pending_posts: Annotated[int, Field(description="posts answered at the same time")]
-    pending_bytes: Annotated[int, Field(description="bytes of their bodies together")]
+    pending_posts: Annotated[
+        int, Field(description="posts answered at the same time; eight times as many are received")
+    ]
+    pending_bytes: Annotated[int, Field(description="bytes that have come of their bodies together")]
     batch_tokens: Annotated[int, Field(description="sub-tokens that run through the network together")]
     batch_images: Annotated[int, Field(description="photos that run through the network together")]
     image_cache_bytes: Annotated[int, Field(description="features of photos seen before")]

@@ -83,7 +83,7 @@ class Service:
             raise Unauthorized(given=key is not None)
 
     def admit(self, announced: int | None) -> Slot:
-        """Take on a post whose body is ``announced`` bytes long; one that does not say counts as the largest.
+        """Let in a post whose body is ``announced`` bytes long; one that does not say counts as the largest.
 
         Raises:
             NotReady, Overloaded: not now.

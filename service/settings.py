@@ -60,15 +60,20 @@ class Settings(BaseSettings):
 
     max_pending_posts: Annotated[
         int,
-        Field(ge=1, le=100_000, description="posts being received, decoded, queued or run at once; the rest gets 503"),
+        Field(
+            ge=1,
+            le=100_000,
+            description="posts being decoded, queued or run at once; eight times as many may still be on their way. The "
+            "rest gets 503",
+        ),
     ] = 64
     max_pending_bytes: Annotated[
         int,
         Field(
             ge=1024,
             le=1024 * 1024 * _MIB,
-            description="bytes of those posts' bodies together; the rest gets 503. A body of unknown length counts as "
-            "the largest; at least --max-body-bytes",
+            description="bytes that have come of those posts' bodies together; a post that would be more gets 503. One "
+            "of unknown length is let in as if it were the largest; at least --max-body-bytes",
         ),
     ] = 256 * _MIB
     max_batch_tokens: Annotated[

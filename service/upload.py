@@ -4,7 +4,7 @@ starlette's form parser is not used: it reads broken UTF-8 as Latin-1 without a 
 rolls photos to disk. This one is a thin layer on the parser beneath it, python-multipart.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 from python_multipart import MultipartParser
@@ -45,8 +45,20 @@ class Upload:
     image: bytes | None
 
 
-async def read_upload(headers: Mapping[str, str], receive: Receive, limits: UploadLimits) -> Upload:
+async def read_upload(
+    headers: Mapping[str, str],
+    receive: Receive,
+    limits: UploadLimits,
+    *,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> Upload:
     """Read the multipart form of one post.
+
+    Args:
+        headers: the request's, which name the form's boundary.
+        receive: gives the body.
+        limits: beyond which nothing is read.
+        on_bytes: told of the bytes of every chunk before they are kept; it may refuse them.
 
     Raises:
         ServiceError: the form is not what is documented, or over a limit.
@@ -54,6 +66,7 @@ async def read_upload(headers: Mapping[str, str], receive: Receive, limits: Uplo
     """
     form = _Form(_boundary(headers.get("content-type", "")), max_image_bytes=limits.image_bytes)
     async for chunk in _body(headers, receive, limit=limits.body_bytes):
+        on_bytes(len(chunk))
         form.write(chunk)
     if not form.complete:
         raise MalformedRequest("the form ends before its closing boundary")
