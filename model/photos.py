@@ -5,12 +5,14 @@ The size is read from the header before anything is decoded, and a large JPEG is
 """
 
 import io
+import threading
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from model.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
@@ -18,6 +20,10 @@ from model.errors import ImageTooLarge, UnreadableImage, UnsupportedImage
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 MAX_PIXELS = 50_000_000
 _BACKGROUND = (255, 255, 255)  # behind transparent pixels
+_REDUCING_GAP = 3.0  # a photo is averaged over whole cells to no less than this many times the final side, then resized
+_BAND_PIXELS = 2**20  # that are converted at a time
+_LARGE_PIXELS = 12_000_000  # a WebP takes 16 bytes for each while it is decoded: with more, one photo at a time
+_LARGE = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the final side
 
 Photo = Image.Image | bytes | str | Path
@@ -65,8 +71,12 @@ def read_photo(photo: Photo, *, size: int, max_pixels: int = MAX_PIXELS) -> Tens
         if isinstance(content, Image.Image):
             return _to_square(content, size)
         with open_photo(content, max_pixels=max_pixels) as image:
+            pixels = image.width * image.height
             image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
-            return _to_square(image, size)
+            if "progressive" not in image.info:  # of which libjpeg keeps all coefficients, whatever the scale
+                pixels = image.width * image.height
+            with _LARGE if pixels > _LARGE_PIXELS else nullcontext():
+                return _to_square(image, size)
     except (UnsupportedImage, ImageTooLarge, UnreadableImage):
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
@@ -88,12 +98,35 @@ def open_photo(content: bytes, *, max_pixels: int) -> Image.Image:
 
 
 def _to_square(image: Image.Image, size: int) -> Tensor:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I;16"):  # Pillow would cut off at 255 instead of scaling
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    if upright.has_transparency_data:
-        layered = upright.convert("RGBA")
-        upright = Image.new("RGBA", layered.size, _BACKGROUND)
-        upright.alpha_composite(layered)
-    square = upright.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+    width, height = image.size
+    factors = (_reduction(width, size), _reduction(height, size))
+    small = _reduced(image, factors)
+    box = (0.0, 0.0, width / factors[0], height / factors[1])  # a cell at the right or lower edge may be part of one
+    square = small.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    square.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return torch.from_numpy(np.array(ImageOps.exif_transpose(square))).permute(2, 0, 1).contiguous()
+
+
+def _reduction(length: int, size: int) -> int:
+    return max(1, int(length / size / _REDUCING_GAP))
+
+
+def _reduced(image: Image.Image, factors: tuple[int, int]) -> Image.Image:
+    """The photo in RGB, each cell of ``factors`` pixels as its mean; but for a band nothing is copied at full size."""
+    (width, height), (across, down) = image.size, factors
+    small = Image.new("RGB", (-(-width // across), -(-height // down)))
+    band = max(1, _BAND_PIXELS // (width * down)) * down
+    for top in range(0, height, band):
+        rows = _rgb(image.crop((0, top, width, min(height, top + band))))
+        small.paste(rows.reduce(factors), (0, top // down))
+    return small
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut off at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        image = Image.new("RGBA", layered.size, _BACKGROUND)
+        image.alpha_composite(layered)
+    return image.convert("RGB")

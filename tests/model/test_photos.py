@@ -150,6 +150,77 @@ def test_a_large_jpeg_is_not_decoded_in_full(photo: Image.Image, monkeypatch: py
     assert decoded == [(512, 512)]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "CMYK"])
+def test_a_photo_read_in_bands_is_the_one_that_pillow_reads_at_once(
+    photo: Image.Image, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1001 × 1503 to 64: cells of 5 × 7 pixels, the last ones cut off; bands of 2 rows of cells."""
+    monkeypatch.setattr(model.photos, "_BAND_PIXELS", 2 * 7 * 1001)
+    source = photo.resize((1001, 1503)).convert("RGB")
+    if mode in ("RGBA", "LA"):
+        source.putalpha(Image.linear_gradient("L").resize(source.size))
+    source = source.convert(mode)
+    whole = source.convert("RGB")
+    if mode in ("RGBA", "LA"):
+        whole = Image.alpha_composite(Image.new("RGBA", source.size, "white"), source.convert("RGBA")).convert("RGB")
+    expected = np.array(whole.resize((64, 64), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    assert np.array_equal(read_photo(source, size=64).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak memory that Linux keeps")
+@pytest.mark.parametrize(("mode", "bytes_per_pixel"), [("RGB", 4), ("RGBA", 4), ("P", 1), ("I;16", 2)])
+def test_a_photo_is_in_memory_once_at_full_size(mode: str, bytes_per_pixel: int) -> None:
+    """Turning, compositing and converting it each made a copy: RGBA of 50 megapixels took 748 MiB, now 203."""
+    side, band = 4000, 24 * 2**20
+    content = (
+        file_of(Image.new(mode, (side, side)), transparency=0)
+        if mode == "P"
+        else file_of(Image.new(mode, (side, side)))
+    )
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+    before = memory("VmRSS")
+    read_photo(content, size=224)
+    assert memory("VmHWM") - before < side**2 * bytes_per_pixel + band
+
+
+def memory(kind: str) -> int:
+    """Bytes, from proc(5)."""
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
+
+
+def test_photos_that_take_much_memory_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two WebP files at the pixel limit took 1.9 GiB, and each decode worker may have one."""
+    inside, most = 0, 0
+
+    def count(image: Image.Image, size: int) -> Tensor:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+        return torch.zeros(3, size, size)
+
+    monkeypatch.setattr(model.photos, "_to_square", count)
+    monkeypatch.setattr(model.photos, "_LARGE_PIXELS", 200 * 100)
+
+    def at_once(content: bytes) -> int:
+        nonlocal most
+        most = 0
+        threads = [threading.Thread(target=read_photo, args=(content,), kwargs={"size": 8}) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        return most
+
+    larger, smaller = Image.new("RGB", (201, 100)), Image.new("RGB", (200, 100))
+    assert at_once(file_of(larger, "WEBP")) == 1
+    assert at_once(file_of(larger, "JPEG", progressive=True)) == 1
+    assert at_once(file_of(larger, "JPEG")) > 1  # it is decoded at a quarter of its size or less
+    assert at_once(file_of(smaller, "WEBP")) > 1
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"not a photo", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"\x89PNG", b"\xff\xd8\xff"],
