@@ -10,6 +10,10 @@ class Budget(NamedTuple):
     tokens: int
     images: int
 
+    def halved(self, least: "Budget") -> "Budget":
+        """Half of it, but no less than ``least``."""
+        return Budget(max(self.tokens // 2, least.tokens), max(self.images // 2, least.images))
+
 
 class Waiting(Protocol):
     """What is asked of a waiting post: its sub-tokens, its photos (0 or 1) and whether it wants an explanation."""

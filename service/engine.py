@@ -142,18 +142,45 @@ class Engine:
     def _work(self) -> None:
         try:
             use_torch_threads(self._threads)
-            for posts in warm_up_batches(self._recognizer, self._budget):
-                self._recognizer.run(posts)
-                self._recognizer.run(posts[:1], explain=True)
-            self._warm = True
+            while not self._warm:
+                self._warm_up()
             while batch := self._next_batch():
                 self._running = batch
                 self._answer(batch)
                 self._running = ()
         except BaseException:  # without this thread there are no answers, so whatever it was must be seen
-            log.critical("the model's thread died", exc_info=True)
+            log.critical("the model's thread died", warm=self._warm, exc_info=True)
         finally:
             self._abandon()
+
+    def _warm_up(self) -> None:
+        """Run every kind of batch once; if the device has no memory for one, make do with half the budget."""
+        try:
+            for posts in warm_up_batches(self._recognizer, self._budget):
+                self._recognizer.run(posts)
+                self._recognizer.run(posts[:1], explain=True)
+        except torch.OutOfMemoryError as error:
+            self._count_device_error(error)
+            least = Budget(self._recognizer.processor.max_tokens, 1)
+            smaller = self._budget.halved(least)
+            if smaller == self._budget:
+                log.critical(
+                    "the device has no memory for even one post: free some, or choose another with --device "
+                    "(SMNER_DEVICE)",
+                    device=str(self._recognizer.device),
+                )
+                raise
+        else:
+            self._warm = True
+            return
+        log.warning(
+            "the device has no memory for a full batch: lower --max-batch-images (SMNER_MAX_BATCH_IMAGES) and "
+            "--max-batch-tokens (SMNER_MAX_BATCH_TOKENS), or free some; until the next start batches are smaller",
+            batch_images=smaller.images,
+            batch_tokens=smaller.tokens,
+        )
+        self._budget = smaller
+        self._release_memory()
 
     def _next_batch(self) -> list[Ticket]:
         """Wait for posts and claim those to run now; empty when the engine is stopped."""
@@ -174,12 +201,12 @@ class Engine:
         """Run a batch; one that fails is halved until the culprit stands alone, so its neighbours are answered."""
         try:
             answers = self._recognizer.run(self._with_features(batch), explain=batch[0].explain)
-        except torch.AcceleratorError:
-            self._on_device_error()
+        except torch.AcceleratorError as error:
+            self._count_device_error(error)
             raise  # the device is lost, and with it every later batch: let the supervisor restart the process
         except Exception as error:  # noqa: BLE001 whatever one post does, its neighbours are answered
             if isinstance(error, torch.OutOfMemoryError):
-                self._on_device_error()
+                self._count_device_error(error)
                 self._cache.clear()  # its features are on the device
             if len(batch) == 1:
                 self._fail(batch[0], error)
@@ -189,11 +216,19 @@ class Engine:
             for ticket, entities in zip(batch, answers, strict=True):
                 ticket.answer.set_result(entities)
             return
-        if self._recognizer.device.type == "cuda":
-            torch.cuda.empty_cache()  # it may have been the memory
+        self._release_memory()  # it may have been that
         middle = len(batch) // 2
         self._answer(batch[:middle])
         self._answer(batch[middle:])
+
+    def _count_device_error(self, error: Exception) -> None:
+        """The message is torch's own, of sizes and devices: an exception of these types repeats nothing of a post."""
+        self._on_device_error()
+        log.error("the device failed", detail=str(error), exc_info=error)
+
+    def _release_memory(self) -> None:
+        if self._recognizer.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _with_features(self, batch: Sequence[Ticket]) -> list[Post]:
         """The posts with their photos encoded, each distinct photo once; the features are kept for later posts."""

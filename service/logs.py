@@ -2,11 +2,14 @@
 
 import logging
 import sys
+import traceback
 import warnings
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_FRAMES = 8  # of a traceback, the innermost
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
@@ -17,12 +20,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    ending: list[Processor] = (
-        # a plain traceback: the pretty one shows local variables, and a post's text with them
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    renderer: Processor = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -36,7 +34,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, name_exception, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
@@ -44,3 +42,14 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about photos, whose senders get an answer; each would be kept
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are our 400 answers
+
+
+def name_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say what kind of exception it was and where it came from; its message may repeat a post's text."""
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exception()
+    if given and error is not None:
+        frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+        event["error"] = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event

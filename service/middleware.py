@@ -5,7 +5,6 @@ Plain ASGI: starlette's BaseHTTPMiddleware would hide from the routes that a cli
 
 import asyncio
 import logging
-import traceback
 
 import structlog
 from starlette.datastructures import Headers
@@ -61,10 +60,10 @@ class RequestMiddleware:
             return NotReady("the service has shut down")
         except ClientGone as error:
             return error
-        except Exception as error:  # noqa: BLE001 nothing may leave without an answer
+        except Exception as error:  # nothing may leave without an answer
             if deadline.expired():
                 return DeadlineExceeded(seconds=context.elapsed, limit=self._deadline_seconds)
-            _log_defect(error, context)
+            log.exception("unforeseen exception", request_id=context.request_id)
             return error
         return None
 
@@ -85,9 +84,3 @@ class RequestMiddleware:
             seconds=round(seconds, 4),
             **{f"{stage}_seconds": round(seconds, 4) for stage, seconds in context.stages.items()},
         )
-
-
-def _log_defect(error: Exception, context: RequestContext) -> None:
-    """Log where an unforeseen exception came from, without its message: that may repeat what the client sent."""
-    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("unforeseen exception", request_id=context.request_id, error=type(error).__name__, frames=frames[-8:])

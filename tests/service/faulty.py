@@ -22,7 +22,7 @@ class FaultyRecognizer(Recognizer):
         for post in posts:
             match post.source.split():
                 case ["CRASH", *_]:
-                    raise RuntimeError("a defect in the model")
+                    raise RuntimeError(f"a defect in the model, seen with {post.source!r}")
                 case ["HUGE", *_] if len(posts) > 1:
                     raise torch.OutOfMemoryError("the batch does not fit")
                 case ["TITANIC", *_]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from structlog.testing import capture_logs
 
 from model import Entity, Post
 from service.batching import Budget
@@ -83,6 +85,59 @@ def test_warm_up_runs_with_and_without_photos_at_several_lengths_and_a_full_batc
     assert {photo for _, photo, _ in seen} == {True, False}
     assert len({tokens for _, _, tokens in seen}) >= 3
     assert max(size for size, _, _ in seen) == 8
+
+
+def test_a_full_batch_for_which_there_is_no_memory_makes_the_batches_smaller(scripted: ScriptedRecognizer) -> None:
+    """Of 8 photos 3 fit: half of 8 is too many, half of that is not."""
+    errors: list[str] = []
+
+    def before_run(posts: Sequence[Post]) -> None:
+        if len(posts) > 3:
+            raise torch.OutOfMemoryError("tried to allocate 20.00 MiB")
+
+    scripted.before_run = before_run
+    engine = Engine(
+        scripted,
+        budget=Budget(tokens=1024, images=8),
+        cache=ImageCache(0),
+        threads=1,
+        on_device_error=lambda: errors.append("device"),
+    )
+    with capture_logs() as logs:
+        engine.start()
+        eventually(lambda: engine.ready)
+    brake = Brake(scripted)
+    posts = [PreparedPost(scripted.prepare(text, Image.new("RGB", (8, 8))), text.encode()) for text in "abcde"]
+    tickets = [
+        engine.submit(post, explain=False, deadline=time.monotonic() + 20, request_id=post.post.source)
+        for post in posts
+    ]
+    brake.release()
+    for ticket in tickets:
+        ticket.answer.result(10)
+    assert max(map(len, brake.batches)) == 2
+    engine.stop()
+    assert errors == ["device", "device"]
+    assert [entry["batch_images"] for entry in logs if entry["log_level"] == "warning"] == [4, 2]
+    assert "SMNER_MAX_BATCH_IMAGES" in logs[1]["event"]
+
+
+def test_a_device_without_memory_for_one_post_ends_the_engine_and_the_log_says_what_to_do(
+    scripted: ScriptedRecognizer,
+) -> None:
+    def before_run(posts: Sequence[Post]) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 20.00 MiB")
+
+    scripted.before_run = before_run
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=1)
+    with capture_logs() as logs:
+        engine.start()
+        eventually(lambda: not engine.alive)
+    assert not engine.ready
+    *_, advice, death = (entry for entry in logs if entry["log_level"] == "critical")
+    assert "SMNER_DEVICE" in advice["event"]
+    assert death["event"] == "the model's thread died"
+    assert {entry["detail"] for entry in logs if "detail" in entry} == {"tried to allocate 20.00 MiB"}
 
 
 def test_what_waits_while_the_model_is_busy_runs_as_one_batch(start: Start, scripted: ScriptedRecognizer) -> None:

@@ -6,6 +6,7 @@ back.
 
 import io
 import itertools
+import json
 import random
 import socket
 import struct
@@ -205,6 +206,38 @@ def test_clients_that_send_a_byte_at_a_time(
 
 
 @pytest.mark.usefixtures("memory_comes_back")
+def test_more_slow_clients_than_there_are_places_keep_nobody_waiting(
+    process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
+) -> None:
+    """They once held all 64 places until their deadline, and everybody else was refused."""
+    request = raw(posts[0])
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(process)) for _ in range(100)]
+        for client in clients:
+            client.sendall(request[:-100])
+        eventually(lambda: process.metric("smner_requests_in_flight") == 101)  # with the one that asks
+        over = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            trickle = pool.submit(trickle_in, clients, over)
+            try:
+                begun = time.monotonic()
+                assert_undisturbed(ask(process.port, posts * 2, clients=4), alone)
+                assert time.monotonic() - begun < DEADLINE_SECONDS  # while all of them were there
+            finally:
+                over.set()
+            trickle.result()
+        for client in clients:
+            assert b" 504 " in client.makefile("rb").read()
+
+
+def trickle_in(clients: Sequence[socket.socket], over: threading.Event) -> None:
+    """A byte of each, again and again."""
+    while not over.wait(0.1):
+        for client in clients:
+            client.send(b"\0")
+
+
+@pytest.mark.usefixtures("memory_comes_back")
 def test_clients_that_hang_up_at_any_moment(
     process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
 ) -> None:
@@ -246,6 +279,11 @@ def test_exceptions_in_the_model(process: ServerProcess, posts: list[Post], alon
     assert {expected[post].outcome for post in bad} == {"500 internal_error"}
     sent = mixed(posts, bad, count=60)
     assert_undisturbed(ask(process.port, sent, clients=CLIENTS), expected)
+    failures = [entry for entry in process.log() if entry["event"] == "the model failed on a post"]
+    assert {entry["error"] for entry in failures} == {"RuntimeError"}
+    assert all("faulty.py" in entry["frames"][-1] for entry in failures)
+    logged = json.dumps(process.log())
+    assert not any(secret in logged for secret in ("CRASH", "Kawhi", "Toronto"))  # its message repeats the text
 
 
 @pytest.mark.usefixtures("memory_comes_back")

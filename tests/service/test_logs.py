@@ -2,7 +2,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -54,6 +54,26 @@ def test_a_console_gets_lines_for_people(capsys: pytest.CaptureFixture[str]) -> 
     line = capsys.readouterr().err
     assert "request" in line
     assert not line.startswith("{")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("logger", [structlog.get_logger("service.x"), logging.getLogger("asyncio")])
+def test_an_exception_is_told_by_its_type_and_place_never_by_its_message(
+    capsys: pytest.CaptureFixture[str], log_format: Literal["json", "console"], logger: Any
+) -> None:
+    """A message may repeat the text of a post: KeyError, UnicodeDecodeError and many others do."""
+    configure_logs(log_format)
+    try:
+        int("private words")
+    except ValueError as error:
+        logger.exception("it failed")
+        failed = error
+    logger.error("it failed", exc_info=failed)
+    lines = capsys.readouterr().err
+    assert lines.count("it failed") == 2
+    assert lines.count("ValueError") == 2
+    assert lines.count(f"{__file__}:") == 2
+    assert "private" not in lines
 
 
 def test_debug_events_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
