@@ -50,22 +50,29 @@ class ImageEncoder(nn.Module):
 
 
 @torch.no_grad()
-def for_inference(encoder: ImageEncoder, *, size: int) -> ImageEncoder:
-    """A faster copy with the same answers: batch norms folded into the convolutions before them, channels last.
+def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
+    """Make an encoder faster with the same answers: batch norms folded into the convolutions, channels last.
 
     Both together take EfficientNet-Lite0 to 0.65 of its time on a CPU. Modules are paired in the order in which they
     were registered; should a backbone run them in another, which a photo of ``size`` pixels a side shows, its batch
-    norms stay.
+    norms stay. The weights are not those of the checkpoint any more, so from now on they cannot be saved.
     """
-    plain = copy.deepcopy(encoder).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    folded = copy.deepcopy(plain)
+    encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    folded = copy.deepcopy(encoder.trunk)
     _fold_batch_norms(folded)
     weight = next(encoder.parameters())
     photo = torch.rand(2, 3, size, size, dtype=weight.dtype, device=weight.device)
-    expected = plain(photo)
+    expected = encoder.trunk(photo)
     tolerance = 1e-4 if weight.dtype == torch.float32 else 1e-2
-    same = torch.allclose(folded(photo), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max()))
-    return folded if same else plain
+    if torch.allclose(folded(photo), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
+        encoder.trunk = folded
+        encoder.register_state_dict_pre_hook(_refuse_to_save)
+
+
+def _refuse_to_save(*_: object) -> None:
+    raise ValueError(
+        "the image encoder was folded for inference; SMNER.from_pretrained loads a model that can be saved"
+    )
 
 
 def _fold_batch_norms(module: nn.Module) -> None:

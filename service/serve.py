@@ -75,7 +75,9 @@ def load(settings: Settings) -> "Recognizer":
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        recognizer = Recognizer.from_pretrained(settings.checkpoint, device=settings.device)
+        recognizer = Recognizer.from_pretrained(
+            settings.checkpoint, device=settings.device, precision=settings.precision
+        )
     except InvalidCheckpoint as error:
         give_up(f"checkpoint: {error}")
     except ValueError as error:

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
         Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto (CUDA if there is any), cpu, cuda or cuda:N"),
     ] = "auto"
 
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        Field(description="of the network's arithmetic; bfloat16 is for GPUs that have it, its scores are coarser"),
+    ] = "float32"
+
     max_body_bytes: Annotated[
         int, Field(ge=1024, le=1024 * _MIB, description="largest request body, in bytes, counted as it arrives")
     ] = 12 * _MIB
@@ -63,8 +68,8 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=100_000,
-            description="posts being decoded, queued or run at once; eight times as many may still be on their way. The "
-            "rest gets 503",
+            description="posts being decoded, queued or run at once; eight times as many may be on their way. The rest "
+            "gets 503",
         ),
     ] = 64
     max_pending_bytes: Annotated[

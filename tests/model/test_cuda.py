@@ -29,6 +29,25 @@ def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
 
 
+def test_bfloat16_on_the_gpu_is_close_to_float32_and_runs_in_it(
+    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+) -> None:
+    exact, coarse = (
+        Recognizer(smner, processor, device="cuda", precision=precision) for precision in ("float32", "bfloat16")
+    )
+    decoded = exact.prepare("hi", photo).photo
+    assert decoded is not None
+    assert coarse.encode_photos([decoded])[0].dtype == torch.bfloat16
+    images = [photo, None, photo]
+    scores = [
+        {(i, e.start, e.end): e.score for i, answer in enumerate(it.recognize_batch(TEXTS, images)) for e in answer}
+        for it in (exact, coarse)
+    ]
+    both = scores[0].keys() & scores[1].keys()
+    assert len(both) >= 0.8 * len(scores[0])
+    assert all(abs(scores[0][key] - scores[1][key]) < 0.05 for key in both)
+
+
 def test_neighbours_do_not_change_an_answer_on_the_gpu(
     smner: SMNER, processor: SMNERProcessor, photo: Image.Image
 ) -> None:

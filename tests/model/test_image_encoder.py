@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.image_encoder import ImageEncoder, build_trunk, for_inference
+from model.image_encoder import ImageEncoder, build_trunk, fold_for_inference
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,21 @@ def with_statistics(encoder: ImageEncoder) -> ImageEncoder:
 
 
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:tf_efficientnet_lite0", "torchvision:resnet18"])
-def test_for_inference_batch_norms_are_folded_and_answers_stay(name: str) -> None:
+def test_folded_for_inference_batch_norms_are_folded_and_answers_stay(name: str) -> None:
     encoder = with_statistics(ImageEncoder(name)).eval()
-    faster = for_inference(encoder, size=96)
     photos = torch.rand(2, 3, 96, 96)
     expected = encoder(photos)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in faster.modules())
-    torch.testing.assert_close(faster(photos), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
-    assert any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())  # a copy: the model can be saved
+    fold_for_inference(encoder, size=96)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+    torch.testing.assert_close(encoder(photos), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+def test_a_folded_encoder_refuses_to_be_saved() -> None:
+    """Without its batch norms it is not what the checkpoint's configuration says; it would not load again."""
+    encoder = ImageEncoder("timm:test_efficientnet")
+    fold_for_inference(encoder, size=64)
+    with pytest.raises(ValueError, match=r"SMNER\.from_pretrained loads"):
+        nn.Sequential(encoder).state_dict()
 
 
 def test_batch_norms_that_run_in_another_order_than_they_are_registered_stay() -> None:
@@ -111,4 +118,7 @@ def test_batch_norms_that_run_in_another_order_than_they_are_registered_stay() -
     encoder.trunk = Crossed()
     encoder = with_statistics(encoder).eval()
     photos = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(for_inference(encoder, size=8)(photos), encoder(photos))
+    expected = encoder(photos)
+    fold_for_inference(encoder, size=8)
+    torch.testing.assert_close(encoder(photos), expected)
+    assert encoder.state_dict()

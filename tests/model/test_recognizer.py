@@ -90,6 +90,30 @@ def test_a_saved_and_loaded_recognizer_gives_the_same_answers(
     assert all(map(same, loaded.recognize_batch(TEXTS, images), recognizer.recognize_batch(TEXTS, images)))
 
 
+def test_a_loaded_recognizer_keeps_one_image_encoder_which_is_the_folded_one(tiny_checkpoint: Path) -> None:
+    model = Recognizer.from_pretrained(tiny_checkpoint, device="cpu").model
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+    with pytest.raises(ValueError, match="folded for inference"):
+        model.save_pretrained(tiny_checkpoint)
+
+
+def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(
+    recognizer: Recognizer, images: list[Image.Image | bytes | None]
+) -> None:
+    coarse = Recognizer(recognizer.model, recognizer.processor, device="cpu", precision="bfloat16")
+    photo = recognizer.prepare("hi", images[0]).photo
+    assert photo is not None
+    assert coarse.encode_photos([photo])[0].dtype == torch.bfloat16
+    exact, found = (
+        {(i, e.start, e.end): e for i, answer in enumerate(it.recognize_batch(TEXTS, images)) for e in answer}
+        for it in (recognizer, coarse)
+    )
+    both = exact.keys() & found.keys()
+    assert len(both) >= 0.8 * max(len(exact), len(found))
+    differences = [abs(exact[key].score - found[key].score) for key in both]
+    assert 1e-4 < max(differences) < 0.05
+
+
 def test_answers_come_in_the_order_of_the_posts_though_batches_are_sorted_by_length(recognizer: Recognizer) -> None:
     recognizer.batch_size = 2
     texts = [f"{'Ab ' * length}end" for length in (20, 1, 15, 3, 9)]
