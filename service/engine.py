@@ -148,8 +148,9 @@ class Engine:
                 self._running = batch
                 self._answer(batch)
                 self._running = ()
-        except BaseException:  # without this thread there are no answers, so whatever it was must be seen
-            log.critical("the model's thread died", warm=self._warm, exc_info=True)
+        except BaseException as error:  # without this thread there are no answers, so whatever it was must be seen
+            detail = {} if self._warm else {"detail": str(error)}  # until it is warm there has been no post to repeat
+            log.critical("the model's thread died", **detail, exc_info=True)
         finally:
             self._abandon()
 

@@ -137,6 +137,7 @@ def test_a_device_without_memory_for_one_post_ends_the_engine_and_the_log_says_w
     *_, advice, death = (entry for entry in logs if entry["log_level"] == "critical")
     assert "SMNER_DEVICE" in advice["event"]
     assert death["event"] == "the model's thread died"
+    assert death["detail"] == "tried to allocate 20.00 MiB"
     assert {entry["detail"] for entry in logs if "detail" in entry} == {"tried to allocate 20.00 MiB"}
 
 
