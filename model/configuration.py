@@ -90,12 +90,6 @@ class SMNERConfig(PreTrainedConfig):
         text: Any = self.text_config
         return int(text.hidden_size)
 
-    @property
-    def max_tokens(self) -> int:
-        """Positions of the text encoder."""
-        text: Any = self.text_config
-        return int(text.max_position_embeddings)
-
     def label(self, index: int) -> str:
         """The label of a logit."""
         assert self.id2label is not None

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import timm
 import torch
+from tokenizers import normalizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.configuration import NO_ENTITY
@@ -51,12 +52,9 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
-    # byte-level tokenizers would read the first word of a text apart from the same word within it
-    tokenizer = AutoTokenizer.from_pretrained(_located(recipe.tokenizer or recipe.text_encoder), add_prefix_space=True)
+    tokenizer = load_tokenizer(recipe.tokenizer or recipe.text_encoder)
     photos = photo_settings(recipe.image_encoder)
-    return model, SMNERProcessor(
-        tokenizer, photos, max_tokens=config.max_tokens - _unused_positions(model.text_encoder)
-    )
+    return model, SMNERProcessor(tokenizer, photos, max_tokens=_max_tokens(model.text_encoder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +100,42 @@ def photo_settings(image_encoder: str | None) -> PhotoSettings:
     return PhotoSettings(size=published.input_size[-1], mean=published.mean, deviation=published.std)
 
 
-def _unused_positions(text_encoder: Any) -> int:
-    """RoBERTa and its kin count positions from behind the padding token's id; BERT counts from 0."""
+def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of an encoder, made to read each word of a split text as it reads that word behind a space.
+
+    Byte-level tokenizers tell the start of a word by the space before it. RoBERTa's can be told to add one; those that
+    come as a bare ``tokenizer.json``, as ModernBERT's does, ignore that.
+
+    Raises:
+        ValueError: there is no fast one.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(_located(source), add_prefix_space=True)
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{source}: {type(tokenizer).__name__} is not a fast tokenizer, and only those say which sub-tokens are a "
+            f"word's; of the BERTweets, vinai/bertweet-large has one"
+        )
+    backend = tokenizer.backend_tokenizer
+    if backend.encode("a a").ids != backend.encode(["a", "a"], is_pretokenized=True).ids:
+        space = normalizers.Prepend(" ")
+        backend.normalizer = space if backend.normalizer is None else normalizers.Sequence([backend.normalizer, space])
+    fast: PreTrainedTokenizerFast = tokenizer
+    return fast
+
+
+def _max_tokens(text_encoder: Any) -> int:
+    """Sub-tokens that fit; RoBERTa and its kin count positions from behind the padding token's id, BERT from 0."""
     positions = getattr(getattr(text_encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(positions, "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
+    unused = 0 if padding is None else int(padding) + 1
+    return int(text_encoder.config.max_position_embeddings) - unused
 
 
 def _text_config(encoder: str) -> Any:
     scheme, _, name = encoder.partition(":")
-    if scheme == "config":
-        return AutoConfig.for_model(name)
-    config = AutoConfig.from_pretrained(_located(encoder))
+    config = AutoConfig.for_model(name) if scheme == "config" else AutoConfig.from_pretrained(_located(encoder))
     config.name_or_path = ""  # a folder of this machine has no business in a checkpoint
+    config.dtype = torch.float32  # many are published in half precision, in which nothing is trained
     return config
 
 

@@ -1,0 +1,166 @@
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from transformers import RobertaConfig
+
+from model import SMNER, Recognizer, SMNERProcessor
+from model.checkpoint import save_checkpoint
+from model.errors import TextTooLong
+from model.image_encoder import ImageEncoder
+from tests.training.architectures import ARCHITECTURES, BYTES, MAX_TOKENS, WORDS, Architecture
+from training.dataset import Collator, PostDataset
+from training.encoders import build, load_tokenizer
+from training.objective import Objective
+from training.posts import LabelledPost, TypedWords
+from training.recipe import Recipe
+from training.sources import DataSource
+from training.train import main
+
+TYPES = ["PER", "LOC"]
+POSTS = [
+    "RT @KawhiLeonard: the #NBA is great in St. Louis 😀 👩‍👩‍👧 so great that it takes more than a few words!",
+    "hi",
+    "Ünïcode e\u0301 \u200d日本 Angela visits Paris \x01",
+]
+
+
+class Tiny(NamedTuple):
+    """An architecture, its published folder, and the network and processor that are built from it."""
+
+    architecture: Architecture
+    folder: Path
+    model: SMNER
+    processor: SMNERProcessor
+
+    def logits(self, *posts: str) -> list[torch.Tensor]:
+        """Of the real spans of each post, read in one batch."""
+        with torch.no_grad():
+            output = self.model.eval()(**self.processor(posts))
+        return [logits[mask] for logits, mask in zip(output.logits, output.spans.mask, strict=True)]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def tiny(request: pytest.FixtureRequest, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    folder = tmp_path_factory.mktemp(request.param)
+    architecture = ARCHITECTURES[request.param]
+    architecture.save(folder)
+    model, processor = build(recipe.model_copy(update={"text_encoder": str(folder)}), TYPES)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(4)  # so that inputs make a difference
+    return Tiny(architecture, folder, model, processor)
+
+
+def test_each_word_knows_its_sub_tokens_wherever_it_stands(tiny: Tiny) -> None:
+    encoded = tiny.processor.encode_words(WORDS)
+    tokens = tiny.processor.tokenizer.convert_ids_to_tokens(encoded.input_ids)
+    pieces = tiny.architecture.pieces
+    assert tokens[1:-1] == list(chain(*pieces))
+    ends = [sum(map(len, pieces[: word + 1])) for word in range(len(pieces))]  # [CLS] shifts them by one
+    assert encoded.word_ends == ends
+    assert encoded.word_starts == [1, *(end + 1 for end in ends[:-1])]
+
+
+@pytest.mark.parametrize("post", POSTS)
+def test_every_word_of_a_raw_post_has_sub_tokens_and_its_own_place(tiny: Tiny, post: str) -> None:
+    encoded = tiny.processor.encode_text(post)
+    assert all(post[word.start : word.end] == word.text for word in encoded.words)
+    starts, ends = encoded.word_starts, encoded.word_ends
+    assert starts == [1, *(end + 1 for end in ends[:-1])]
+    assert all(start <= end for start, end in zip(starts, ends, strict=True))
+    assert ends[-1] == len(encoded.input_ids) - 2  # before [SEP]
+
+
+def test_as_many_sub_tokens_are_taken_as_the_encoder_has_positions_for(tiny: Tiny) -> None:
+    """An exclamation mark is one sub-token or, with its space, two; [CLS] and [SEP] are the others."""
+    each = len(tiny.processor.encode_text("!").input_ids) - 2
+    fitting = (MAX_TOKENS - 2) // each
+    assert tiny.processor.max_tokens == MAX_TOKENS
+    assert torch.isfinite(tiny.logits("!" * fitting)[0]).all()
+    with pytest.raises(TextTooLong, match=f"at most {MAX_TOKENS}"):
+        tiny.processor.encode_text("!" * (fitting + 1))
+
+
+def test_posts_are_padded_with_what_the_encoder_takes_for_padding(tiny: Tiny) -> None:
+    """RoBERTa tells by it which positions count."""
+    assert tiny.processor.tokenizer.pad_token_id == tiny.model.text_encoder.config.pad_token_id
+
+
+def test_a_post_is_answered_in_a_batch_as_it_is_alone(tiny: Tiny) -> None:
+    together, alone = tiny.logits(*POSTS), [tiny.logits(post)[0] for post in POSTS]
+    for left, right in zip(together, alone, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
+    assert (together[0][0] - together[2][0]).abs().max() > 1e-2
+
+
+def test_a_checkpoint_answers_as_the_network_that_was_saved(tiny: Tiny, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, tiny.model, tiny.processor, model_card="# tiny\n")
+    loaded = Recognizer.from_pretrained(tmp_path, device="cpu")
+    assert loaded.processor.max_tokens == MAX_TOKENS
+    for words in (WORDS, *map(str.split, POSTS)):
+        assert loaded.processor.encode_words(words) == tiny.processor.encode_words(words)
+    again = tiny._replace(model=loaded.model, processor=loaded.processor)
+    for left, right in zip(again.logits(*POSTS), tiny.logits(*POSTS), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_few_steps_lower_the_loss(tiny: Tiny, recipe: Recipe, bf16: bool) -> None:
+    model, processor = build(recipe.model_copy(update={"text_encoder": str(tiny.folder)}), TYPES)
+    posts = [LabelledPost("1", ("Kawhi", "in", "Rome"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "LOC")))]
+    batch = Collator(processor, model.config.label2id, 4)([PostDataset(posts, processor)[0]] * 2)
+    labels = batch.pop("labels")
+    optimizer = torch.optim.AdamW([p for p in model.train().parameters() if p.requires_grad], lr=5e-3)
+    objective = Objective(no_entity_weight=1, cmib_weight=0, cmib_beta=0, consistency_weight=0)
+    losses = []
+    for _ in range(12):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = objective(model(**batch), labels).total
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert sum(losses[-3:]) / 3 < 0.7 * losses[0]
+
+
+def test_smner_train_takes_its_folder(tiny: Tiny, recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    keys = ["pretrained=false", "image_encoder=timm:test_efficientnet", "image_encoder_weights=none", "max_steps=1"]
+    keys += ["teacher=none", "attention_heads=2", f"text_encoder={tiny.folder}"]
+    run = tmp_path / "run"
+    assert main(["compact", "--data", str(source.path), "--output", str(run), "--set", *keys]) == 0
+    assert Recognizer.from_pretrained(run, device="cpu").recognize("") == []
+
+
+def test_weights_published_in_half_precision_are_trained_in_single(tiny: Tiny, recipe: Recipe, tmp_path: Path) -> None:
+    published = tiny.architecture.save(tmp_path, half=True).state_dict()
+    torch.save(ImageEncoder("timm:test_efficientnet").trunk.state_dict(), tmp_path / "image.pth")
+    weights = {"pretrained": True, "image_encoder_weights": str(tmp_path / "image.pth")}
+    for changes in ({}, weights):
+        model, _ = build(recipe.model_copy(update={"text_encoder": str(tmp_path), **changes}), TYPES)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(torch.equal(own, published[name].float()) for name, own in model.text_encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["roberta", "modernbert"])
+def test_a_byte_level_tokenizer_reads_split_words_as_running_text(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ModernBERT's, a bare tokenizer.json, once read "a NBA" as "aNBA"."""
+    ARCHITECTURES[name].save(tmp_path)
+    backend = load_tokenizer(str(tmp_path)).backend_tokenizer
+    assert backend.encode(["Kawhi", "NBA"], is_pretokenized=True).tokens[1:-1] == [*BYTES[0], *BYTES[2]]
+    assert backend.encode("Kawhi NBA").tokens[1:-1] == [*BYTES[0], *BYTES[2]]
+
+
+def test_a_tokenizer_that_is_not_fast_is_refused_naming_it(tmp_path: Path) -> None:
+    """vinai/bertweet-base has only one in Python."""
+    (tmp_path / "vocab.txt").write_text("a 2\nb 1\n", "utf-8")
+    (tmp_path / "bpe.codes").write_text("a b 1\n", "utf-8")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertweetTokenizer"}', "utf-8")
+    RobertaConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="BertweetTokenizer is not a fast tokenizer"):
+        load_tokenizer(str(tmp_path))
