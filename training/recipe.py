@@ -42,6 +42,11 @@ class Recipe(BaseModel):
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
     batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
+    gradient_accumulation: PositiveInt = Field(
+        1,
+        description="batches whose mean gradient makes one step, where memory is short; InfoNCE contrasts the posts "
+        "within each",
+    )
     encoder_learning_rate: NonNegativeFloat = Field(description="of the text encoder")
     head_learning_rate: NonNegativeFloat = Field(description="of everything trained from scratch")
     image_encoder_learning_rate: NonNegativeFloat = Field(

@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     """The command line of ``smner-train``."""
     parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
     parser.add_argument(
-        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact) or a .toml file"
+        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact, large) or a .toml file"
     )
     parser.add_argument(
         "--data", type=lambda path: {"path": Path(path)}, action="append", required=True, metavar="DIR",

@@ -159,6 +159,7 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         num_train_epochs=recipe.epochs,
         max_steps=recipe.max_steps,
         per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
         learning_rate=recipe.head_learning_rate,
         warmup_steps=recipe.warmup,
         max_grad_norm=1.0,

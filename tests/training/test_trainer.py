@@ -120,6 +120,34 @@ def test_a_consistent_run_drops_the_photos_of_its_second_pass_anew(make: Make) -
     assert any(not torch.equal(*masks.seen[i : i + 2]) for i in range(0, 20, 2))
 
 
+def test_accumulated_batches_step_with_their_mean_gradient(make: Make) -> None:
+    """Eight posts in batches of two are two steps of two batches each; nothing in it is random."""
+    trainer = make(
+        epochs=1, batch_size=2, gradient_accumulation=2, image_dropout=0.0, use_cmib=False, head_learning_rate=0.0
+    )
+    trainer.args.max_grad_norm = 0.0  # as the gradients come
+    for module in trainer.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    order = list(trainer._get_train_sampler())
+    losses = [
+        trainer.compute_loss(trainer.model.train(), trainer.collator([trainer.parts[0][i] for i in order[at : at + 2]]))
+        for at in (0, 2)
+    ]
+    weight = trainer.model.classifier.layers[-1].weight
+    (expected,) = torch.autograd.grad(sum(losses) / 2, weight)
+    seen: list[torch.Tensor] = []
+
+    class Watch(TrainerCallback):
+        def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
+            seen.append(weight.grad.clone())
+
+    trainer.add_callback(Watch())
+    trainer.train()
+    assert trainer.state.global_step == len(seen) == 2
+    torch.testing.assert_close(seen[0], expected)
+
+
 def test_a_batch_whose_photos_are_all_dropped_is_a_batch_without_photos(make: Make) -> None:
     trainer = make(image_dropout=0.999999)
     loss = trainer.compute_loss(trainer.model, trainer.collator([trainer.parts[0][0]]))
