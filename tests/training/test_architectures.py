@@ -97,6 +97,15 @@ def test_a_post_is_answered_in_a_batch_as_it_is_alone(tiny: Tiny) -> None:
     assert (together[0][0] - together[2][0]).abs().max() > 1e-2
 
 
+def test_morphs_at_the_input_leave_the_positions_right(tiny: Tiny, recipe: Recipe) -> None:
+    """They go in as embeddings, from which RoBERTa cannot tell where the padding is."""
+    told = recipe.model_copy(update={"text_encoder": str(tiny.folder), "morph_inputs": True})
+    model, _ = build(told, TYPES)
+    model.load_state_dict(tiny.model.state_dict(), strict=False)  # all but the morphs, which start at zero
+    for own, other in zip(tiny._replace(model=model).logits(*POSTS), tiny.logits(*POSTS), strict=True):
+        torch.testing.assert_close(own, other, rtol=0, atol=1e-4)
+
+
 def test_a_checkpoint_answers_as_the_network_that_was_saved(tiny: Tiny, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, tiny.model, tiny.processor, model_card="# tiny\n")
     loaded = Recognizer.from_pretrained(tmp_path, device="cpu")
