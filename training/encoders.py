@@ -81,12 +81,16 @@ class FrozenImageEncoder:
         return features.half().cpu()
 
     def fingerprint(self) -> str:
-        """SHA-256 over weights and photo settings, so that features of another encoder are not taken for this one's."""
-        digest = hashlib.sha256(json.dumps(self.photos.to_dict(), sort_keys=True).encode())
+        """JSON with the SHA-256 of the weights and the photo settings: what features depend on.
+
+        The weights are taken in half precision, so that an encoder and its copy in a half-precision checkpoint are one.
+        """
+        digest = hashlib.sha256()
         for key, tensor in self.network.state_dict().items():
             digest.update(key.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+            rounded = tensor.half() if tensor.is_floating_point() else tensor
+            digest.update(rounded.cpu().contiguous().numpy().tobytes())
+        return json.dumps({"weights": digest.hexdigest(), **self.photos.to_dict()})
 
 
 def photo_settings(image_encoder: str | None) -> PhotoSettings:

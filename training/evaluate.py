@@ -15,6 +15,7 @@ from model import Recognizer
 from model.errors import SMNERError
 from training.calibration import calibration
 from training.dataset import Collator, PostDataset
+from training.encoders import FrozenImageEncoder
 from training.evaluation import (
     Predictions,
     Scores,
@@ -51,6 +52,9 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
         raise ValueError(
             f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
         )
+    encoder, name = recognizer.model.image_encoder, recognizer.model.config.image_encoder
+    if features is not None and encoder is not None and features.encoder == name:
+        features.check(FrozenImageEncoder(features.encoder, encoder, recognizer.processor.photos))
     dataset = PostDataset(
         posts,
         recognizer.processor,

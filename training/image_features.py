@@ -4,8 +4,8 @@ Format: safetensors with ``features`` (N, 1 + m, C) float16 or float32, row 0 th
 (N, 1 + m) bool, True where a row is real; metadata ``image_ids``, a JSON list of N ids, and ``encoder``.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from model.errors import InvalidPost
 from model.photos import read_photo
 from training.encoders import FrozenImageEncoder
+from training.image_feature_writer import ImageFeatureWriter
 from training.posts import PHOTO_SUFFIXES
 
 
@@ -35,6 +35,7 @@ class ImageFeatureFile:
     """An image-feature file, memory-mapped: rows are read when asked for."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             opened: Any = safe_open(path, "pt")
         except SafetensorError as error:
@@ -55,6 +56,28 @@ class ImageFeatureFile:
             raise ValueError(f"{path}: the mask {tuple(self._mask.get_shape())} does not fit features {tuple(shape)}")
         self.feature_size = int(shape[2])
 
+    def check(self, encoder: FrozenImageEncoder) -> None:
+        """See that the features are what ``encoder`` would make; files of other programs do not say, and are believed.
+
+        Raises:
+            ValueError: they are not; the message says what differs.
+        """
+        stored, now = self.metadata.get("fingerprint"), encoder.fingerprint()
+        if self.encoder != encoder.name:
+            raise ValueError(
+                f"{self._path}: features of {self.encoder or 'an encoder without a name'}, not of {encoder.name}"
+            )
+        if stored is None or stored == now:
+            return
+        before, wanted = _parsed(stored), _parsed(now)
+        differences = [
+            f"{key} {before.get(key)}, not {value}" for key, value in wanted.items() if before.get(key) != value
+        ]
+        raise ValueError(
+            f"{self._path}: made by {self.encoder} with other weights or photo settings ({'; '.join(differences)}); "
+            f"make it anew with smner-cache-images"
+        )
+
     def __contains__(self, image_id: str | None) -> bool:
         return image_id in self._rows
 
@@ -65,6 +88,13 @@ class ImageFeatureFile:
         row = self._rows[image_id]
         mask = None if self._mask is None else self._mask[row : row + 1][0]
         return ImageFeatures(self._features[row : row + 1][0], mask)
+
+
+def _parsed(fingerprint: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(fingerprint))
+    except (ValueError, TypeError):
+        return {"weights": fingerprint}
 
 
 def photo_id(path: Path) -> str:
@@ -81,40 +111,55 @@ def cache_images(
 ) -> list[Path]:
     """Encode photos once and write them as an image-feature file in half precision.
 
+    What an earlier call finished, or began, with the same encoder and photos is not encoded again.
+
     Returns:
         The files that could not be read; they are left out.
 
     Raises:
         ValueError: two files have the same name, or none can be read.
+        OSError: the file cannot be written; what was encoded so far is kept for the next time.
     """
     by_id: dict[str, Path] = {}
     for path in photos:
         other = by_id.setdefault(photo_id(path), path)
         if other != path:
             raise ValueError(f"{other} and {path} have the same name, so their features cannot be told apart")
-    unique = list(by_id.values())
-    names: list[str] = []
-    encoded: list[Tensor] = []
-    broken: list[Path] = []
-    with tqdm(total=len(unique), desc="encoding photos", unit="photo") as progress:
-        for first in range(0, len(unique), batch_size):
-            batch = unique[first : first + batch_size]
-            good = {
-                photo_id(path): photo for path in batch if (photo := _try_read(path, encoder.photos.size)) is not None
-            }
-            broken += [path for path in batch if photo_id(path) not in good]
-            if good:
-                names += good
-                encoded.append(encoder.encode(torch.stack(list(good.values()))))
+    metadata = {
+        "encoder": encoder.name,
+        "fingerprint": encoder.fingerprint(),
+        "photos": _listing(by_id.values()),
+    }
+    if output.is_file() and (finished := _finished(output, metadata)) is not None:
+        return [path for name, path in by_id.items() if name not in finished]
+    ids = list(by_id)
+    writer = ImageFeatureWriter(output, ids, metadata)
+    with tqdm(total=len(ids), initial=writer.done, desc="encoding photos", unit="photo") as progress:
+        while batch := ids[writer.done : writer.done + batch_size]:
+            read = {name: _try_read(by_id[name], encoder.photos.size) for name in batch}
+            good = {name: photo for name, photo in read.items() if photo is not None}
+            features = encoder.encode(torch.stack(list(good.values()))) if good else None
+            writer.add(list(good), [name for name in batch if name not in good], features)
             progress.update(len(batch))
-    if not encoded:
-        raise ValueError(f"none of {len(unique)} photos could be read")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"image_ids": json.dumps(names), "encoder": encoder.name, "fingerprint": encoder.fingerprint()}
-    partial = output.with_suffix(".part")
-    save_file({"features": torch.cat(encoded)}, partial, metadata)
-    os.replace(partial, output)
-    return broken
+    if not writer.names:
+        writer.discard()
+        raise ValueError(f"none of {len(ids)} photos could be read")
+    writer.finish()
+    return [by_id[name] for name in writer.broken]
+
+
+def _finished(output: Path, metadata: dict[str, str]) -> ImageFeatureFile | None:
+    try:
+        file = ImageFeatureFile(output)
+    except ValueError:
+        return None
+    return file if file.metadata.items() >= metadata.items() else None
+
+
+def _listing(photos: Iterable[Path]) -> str:
+    """SHA-256 over names and sizes, by which photos that were added, taken away or replaced are noticed."""
+    sizes = {path.name: path.stat().st_size if path.is_file() else None for path in photos}
+    return hashlib.sha256(json.dumps(sorted(sizes.items())).encode()).hexdigest()
 
 
 def _try_read(path: Path, size: int) -> Tensor | None:

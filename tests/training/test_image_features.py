@@ -1,15 +1,18 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model import SMNER, SMNERProcessor
+from model.photos import PhotoSettings
 from training.dataset import Collator, PostDataset
 from training.encoders import FrozenImageEncoder
+from training.image_feature_writer import ImageFeatureWriter
 from training.image_features import ImageFeatureFile, cache_images, photo_id, photos_in
 from training.posts import LabelledPost
 
@@ -144,6 +147,142 @@ def test_a_folder_of_broken_photos_is_refused(tmp_path: Path, encoder: FrozenIma
     with pytest.raises(ValueError, match="none of 1 photos could be read"):
         cache_images([tmp_path / "missing.png"], tmp_path / "f.safetensors", encoder)
     assert not (tmp_path / "f.safetensors").exists()
+
+
+class Interrupted(FrozenImageEncoder):
+    """Is killed at its second batch."""
+
+    def encode(self, photos: Tensor) -> Tensor:
+        if CALLS.append(len(photos)) or len(CALLS) == 2:
+            raise KeyboardInterrupt
+        return super().encode(photos)
+
+
+CALLS: list[int] = []
+
+
+@pytest.fixture
+def five(photos: list[Path], photo: Image.Image) -> list[Path]:
+    """Five photos, the third of them broken."""
+    for name in ("c", "d", "e"):
+        photo.rotate(ord(name)).resize((64, 64)).save(photos[0].parent / f"{name}.png")
+    (photos[0].parent / "c.png").write_bytes(b"broken")
+    return photos_in(photos[0].parent)
+
+
+@pytest.fixture
+def halfway(tmp_path: Path, five: list[Path], encoder: FrozenImageEncoder) -> Path:
+    """Where a cache is that was killed with two of its five photos encoded."""
+    CALLS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        cache_images(
+            five, tmp_path / "f.safetensors", Interrupted(encoder.name, encoder.network, encoder.photos), batch_size=2
+        )
+    assert not (tmp_path / "f.safetensors").exists()
+    return tmp_path / "f.safetensors"
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that are encoded from now on."""
+    sizes: list[int] = []
+    encode = FrozenImageEncoder.encode
+
+    def counted(encoder: FrozenImageEncoder, photos: Tensor) -> Tensor:
+        sizes.append(len(photos))
+        return encode(encoder, photos)
+
+    monkeypatch.setattr(FrozenImageEncoder, "encode", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_killed_cache_goes_on_where_it_was_and_ends_with_the_same_bytes(
+    halfway: Path, five: list[Path], encoder: FrozenImageEncoder, batches: list[int], torn: bool
+) -> None:
+    """Five photos in batches of two: [a, b], [c, d], [e]; torn is what a kill in the middle of writing leaves."""
+    if torn:
+        for name, rest in ((".part", b"half a row"), (".journal", b'{"names": ["d"], "bro')):
+            with halfway.with_name(halfway.name + name).open("ab") as file:
+                file.write(rest)
+    assert [path.stem for path in cache_images(five, halfway, encoder, batch_size=2)] == ["c"]
+    assert batches == [1, 1]  # d without the broken c, and e
+    whole = halfway.with_name("whole.safetensors")
+    cache_images(five, whole, encoder, batch_size=2)
+    assert halfway.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in halfway.parent.glob("*.safetensors*")) == [halfway.name, whole.name]
+
+
+def test_a_killed_cache_of_other_photos_or_another_encoder_begins_anew(
+    halfway: Path, five: list[Path], encoder: FrozenImageEncoder, batches: list[int]
+) -> None:
+    with torch.no_grad():
+        next(encoder.network.parameters()).add_(1)
+    cache_images(five, halfway, encoder, batch_size=2)
+    assert batches == [2, 1, 1]
+
+
+def test_what_was_encoded_is_not_encoded_again(
+    tmp_path: Path, five: list[Path], encoder: FrozenImageEncoder, batches: list[int]
+) -> None:
+    assert [cache_images(five, tmp_path / "f.safetensors", encoder) for _ in range(2)] == [[five[2]]] * 2
+    assert batches == [4]
+
+
+def test_a_photo_that_was_replaced_is_noticed(
+    tmp_path: Path, five: list[Path], encoder: FrozenImageEncoder, batches: list[int]
+) -> None:
+    cache_images(five, tmp_path / "f.safetensors", encoder)
+    five[2].write_bytes(five[0].read_bytes())
+    assert cache_images(five, tmp_path / "f.safetensors", encoder) == []
+    assert batches == [4, 5]
+
+
+def test_the_writer_holds_one_batch_at_a_time(tmp_path: Path) -> None:
+    """Forty batches of 1 MB: all of them together were in memory before, twice."""
+    ids = [str(i) for i in range(400)]
+    writer = ImageFeatureWriter(tmp_path / "f.safetensors", ids, {"encoder": "timm:some"})
+    features = torch.ones(10, 50, 1024, dtype=torch.float16)
+    tracemalloc.start()
+    for first in range(0, 400, 10):
+        writer.add(ids[first : first + 10], [], features)
+    writer.finish()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * features.nbytes
+    assert len(ImageFeatureFile(tmp_path / "f.safetensors")) == 400
+    assert torch.equal(load_file(tmp_path / "f.safetensors")["features"], features.repeat(40, 1, 1))
+
+
+def test_features_of_other_weights_or_photo_settings_are_refused_with_what_differs(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder
+) -> None:
+    cache_images(photos, tmp_path / "f.safetensors", encoder)
+    file = ImageFeatureFile(tmp_path / "f.safetensors")
+    file.check(encoder)
+    with pytest.raises(ValueError, match=r"f\.safetensors: made by .* \(size 64, not 96\)"):
+        file.check(FrozenImageEncoder(encoder.name, encoder.network, PhotoSettings(size=96)))
+    with pytest.raises(ValueError, match=r"features of timm:test_efficientnet, not of timm:other"):
+        file.check(FrozenImageEncoder("timm:other", encoder.network, encoder.photos))
+    with torch.no_grad():
+        next(encoder.network.parameters()).mul_(2)
+    with pytest.raises(ValueError, match=r"\(weights [0-9a-f]{64}, not [0-9a-f]{64}\)"):
+        file.check(encoder)
+
+
+def test_an_encoder_and_its_half_precision_copy_are_one(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder
+) -> None:
+    """A checkpoint in half precision could not be evaluated on the features that it was trained with."""
+    cache_images(photos, tmp_path / "f.safetensors", encoder)
+    encoder.network.half().float()
+    ImageFeatureFile(tmp_path / "f.safetensors").check(encoder)
+
+
+def test_features_that_do_not_say_what_made_them_are_believed(tmp_path: Path, encoder: FrozenImageEncoder) -> None:
+    metadata = {"image_ids": '["a"]', "encoder": encoder.name}
+    save_file({"features": torch.zeros(1, 2, 3)}, tmp_path / "f.safetensors", metadata)
+    ImageFeatureFile(tmp_path / "f.safetensors").check(encoder)
 
 
 def test_a_photo_named_twice_is_encoded_once(tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder) -> None:
