@@ -5,6 +5,8 @@ A checkpoint is ``config.json``, ``model.safetensors``, the tokenizer's files, t
 """
 
 import hashlib
+import os
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,6 +22,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_CARD_FILE = "README.md"
 CHECKSUM_FILE = "SHA256SUMS"
+_PARTIAL_FOLDER = ".partial"
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
 
 
@@ -35,13 +38,31 @@ def file_sha256(path: Path) -> str:
 
 
 def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str) -> None:
-    """Write a complete checkpoint into ``folder``; the checksums last, so that half a checkpoint is never taken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CHECKSUM_FILE).unlink(missing_ok=True)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    (folder / MODEL_CARD_FILE).write_text(model_card, "utf-8")
-    write_checksums(folder)
+    """Write a complete checkpoint into ``folder``.
+
+    It is written aside first: until its last byte is on the disk, what ``folder`` has stays as it is. Then its files
+    take their places one by one, the checksums last, so that half a checkpoint is never taken for one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = folder / _PARTIAL_FOLDER
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
+        write_checksums(partial)
+        for path in partial.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == CHECKSUM_FILE):
+            path.replace(folder / path.name)
+    except SafetensorError as error:
+        raise OSError(f"{folder / WEIGHTS_FILE}: could not be written ({error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_checksums(folder: Path) -> None:
