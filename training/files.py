@@ -1,12 +1,13 @@
-"""Readers of data files: CoNLL with IMGID lines, and JSON lines."""
+"""Readers of data files: CoNLL, with IMGID lines or without, and JSON lines."""
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from model.words import split_words
-from training.posts import PHOTO_SUFFIXES, DatasetError, LabelledPost, entities_of_tags, is_tag
+from model.words import Word, join_words, split_words
+from training.posts import PHOTO_SUFFIXES, DatasetError, LabelledPost, LostPhoto, TypedWords, entities_of_tags, is_tag
 
 
 def read_posts(path: Path, images: Path | None = None) -> list[LabelledPost]:
@@ -37,29 +38,42 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _conll(path: Path, images: Path | None) -> Iterator[LabelledPost]:
-    """Each tweet is an ``IMGID:id`` line and ``token<TAB>tag`` lines; tokens are split on the tab alone."""
-    name = ""
+    """Each tweet is an ``IMGID:id`` line and ``token<TAB>tag`` lines; tokens are split on the tab alone.
+
+    Without IMGID lines an empty line ends a post, which is called by the number of its first line.
+    """
+    name, first = "", 0
     words: list[str] = []
     tags: list[str] = []
+
+    def post() -> LabelledPost:
+        photo = find_photo(images, name) if name else None
+        lost = LostPhoto(name, "missing") if name and images is not None and photo is None else None
+        return LabelledPost(name or f"line {first}", tuple(words), entities_of_tags(tags), photo, lost)
+
     for number, line in _lines(path):
         if line.startswith("IMGID:") or not line:
             if words:
-                yield LabelledPost(name, tuple(words), entities_of_tags(tags), find_photo(images, name))
-            name, words, tags = line.removeprefix("IMGID:").strip() or name, [], []
+                yield post()
+                name, words, tags = "", [], []
+            name = line.removeprefix("IMGID:").strip() or name
             continue
         token, tab, tag = line.partition("\t")
         if not tab or not token or not is_tag(tag):
             raise DatasetError(path, number, f"expected token<TAB>O, B-TYPE or I-TYPE, found {line[:80]!r}")
+        first = first if words else number
         words.append(token)
         tags.append(tag)
     if words:
-        yield LabelledPost(name, tuple(words), entities_of_tags(tags), find_photo(images, name))
+        yield post()
 
 
 def _jsonl(path: Path, images: Path | None) -> Iterator[LabelledPost]:
-    """Each line is an object with ``tokens`` and perhaps ``tags``, or with ``text``; ``id`` and ``image`` are optional.
+    """Each line is an object with ``tokens`` and perhaps ``tags``, or with ``text`` and perhaps ``entities``.
 
-    ``image`` is a path relative to ``images``, or to the file's own folder.
+    Entities are objects with ``start`` and ``end`` in code points of the text and ``type`` or ``entity_group``, as in
+    the answers of the service. ``id`` and ``image`` are optional; ``image`` is a path relative to ``images``, or to
+    the file's own folder.
     """
     for number, line in _lines(path):
         if line.strip():
@@ -74,37 +88,80 @@ def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> Labe
     if not isinstance(record, dict):
         raise DatasetError(path, number, f"expected a JSON object, found {line[:80]!r}")
     words = _words(path, number, record)
-    tags = record.get("tags")
-    if tags is not None and not (_are_texts(tags) and len(tags) == len(words) and all(map(is_tag, tags))):
-        raise DatasetError(path, number, f'expected {len(words)} "tags", one a token, each O, B-TYPE or I-TYPE')
+    photo, lost = _named_photo(path, number, record, images)
     return LabelledPost(
         id=str(record.get("id", f"line {number}")),
-        words=tuple(words),
-        entities=None if tags is None else entities_of_tags(tags),
-        photo=_named_photo(path, number, record, images),
+        words=tuple(word.text for word in words),
+        entities=_entities(path, number, record, words),
+        photo=photo,
+        lost_photo=lost,
     )
 
 
-def _words(path: Path, number: int, record: dict[str, Any]) -> list[str]:
+def _words(path: Path, number: int, record: dict[str, Any]) -> list[Word]:
     tokens, text = record.get("tokens"), record.get("text")
     if tokens is not None and _are_texts(tokens) and tokens and all(tokens):
-        return list(tokens)
-    words = [word.text for word in split_words(text)] if tokens is None and isinstance(text, str) else []
+        return join_words(tokens)
+    words = split_words(text) if tokens is None and isinstance(text, str) else []
     if not words:
         raise DatasetError(path, number, 'expected "tokens", a list of words, or "text" that is not blank')
     return words
+
+
+def _entities(path: Path, number: int, record: dict[str, Any], words: list[Word]) -> tuple[TypedWords, ...] | None:
+    tags, spans = record.get("tags"), record.get("entities")
+    if tags is not None and not (_are_texts(tags) and len(tags) == len(words) and all(map(is_tag, tags))):
+        raise DatasetError(path, number, f'expected {len(words)} "tags", one a token, each O, B-TYPE or I-TYPE')
+    if spans is None:
+        return None if tags is None else entities_of_tags(tags)
+    if tags is not None or record.get("tokens") is not None:
+        raise DatasetError(path, number, 'expected "entities" beside "text" alone, without "tokens" and "tags"')
+    if not isinstance(spans, list):
+        raise DatasetError(path, number, 'expected "entities" to be a list')
+    found = sorted(_entity(path, number, span, record["text"], words) for span in spans)
+    for before, after in pairwise(found):
+        if after.start <= before.end:
+            word = words[after.start].text
+            raise DatasetError(path, number, f"expected entities that do not overlap, found two with the word {word!r}")
+    return tuple(found)
+
+
+def _entity(path: Path, number: int, span: object, text: str, words: list[Word]) -> TypedWords:
+    """The words between two offsets; white space at the edges is nobody's."""
+    fields = span if isinstance(span, dict) else {}
+    start, end, kind = fields.get("start"), fields.get("end"), fields.get("type", fields.get("entity_group"))
+    if not (type(start) is int and type(end) is int and isinstance(kind, str) and kind):
+        raise DatasetError(path, number, f'expected an entity with "start", "end" and "type", found {span!r}'[:300])
+    if not 0 <= start < end <= len(text):
+        raise DatasetError(path, number, f"expected 0 ≤ start < end ≤ {len(text)} code points, found {start} and {end}")
+    inside = [i for i, word in enumerate(words) if word.start < end and word.end > start]
+    for word in (words[i] for i in inside):
+        if word.start < start or word.end > end:
+            raise DatasetError(
+                path,
+                number,
+                f"expected an entity of whole words, but {text[start:end]!r} ({start} to {end}) cuts {word.text!r} "
+                f"({word.start} to {word.end})",
+            )
+    if not inside:
+        raise DatasetError(path, number, f"expected an entity to have a word, but {start} to {end} is white space")
+    return TypedWords(inside[0], inside[-1], kind)
 
 
 def _are_texts(values: object) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
-def _named_photo(path: Path, number: int, record: dict[str, Any], images: Path | None) -> Path | None:
+def _named_photo(
+    path: Path, number: int, record: dict[str, Any], images: Path | None
+) -> tuple[Path | None, LostPhoto | None]:
+    """The post's photo, or else the one that it names and that is not there."""
     image = record.get("image")
     if not image:
-        return find_photo(images, str(record.get("id", "")))
+        return find_photo(images, str(record.get("id", ""))), None
     if not isinstance(image, str):
         raise DatasetError(path, number, f'expected "image" to be a path, found {image!r}')
     named = Path(image)
     places = [path.parent / named] if images is None else [images / named, images / named.name]
-    return next((place for place in places if place.is_file()), None)
+    photo = next((place for place in places if place.is_file()), None)
+    return photo, LostPhoto(image, "missing") if photo is None else None

@@ -26,14 +26,25 @@ class TypedWords(NamedTuple):
     type: str
 
 
+class LostPhoto(NamedTuple):
+    """A photo that training goes without, and why: ``missing``, ``unreadable`` or ``without features``."""
+
+    photo: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledPost:
-    """A post split into words; ``entities`` is None where nobody has tagged it, ``photo`` None where there is none."""
+    """A post split into words; ``entities`` is None where nobody has tagged it, ``photo`` None where there is none.
+
+    ``lost_photo`` is the photo that it names and that is not to be had.
+    """
 
     id: str
     words: tuple[str, ...]
     entities: tuple[TypedWords, ...] | None
     photo: Path | None = None
+    lost_photo: LostPhoto | None = None
 
     def mention(self, entity: TypedWords) -> str:
         """The entity's words, lower-cased: what "seen in training" is judged by."""

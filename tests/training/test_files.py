@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from training.files import find_photo, read_posts
-from training.posts import DatasetError, TypedWords
+from training.posts import DatasetError, LostPhoto, TypedWords
 
 PER, LOC = TypedWords(0, 1, "PER"), TypedWords(3, 3, "LOC")
 
@@ -94,6 +94,86 @@ def test_a_photo_is_looked_up_by_suffix_jpg_first(images: Path) -> None:
     assert find_photo(images, "2") == images / "2.jpg"
     assert find_photo(images, "4") is None
     assert find_photo(None, "2") is None
+
+
+def test_conll_without_imgid_lines_has_a_post_a_paragraph_called_by_its_line(write: Writer, images: Path) -> None:
+    path = write.conll("Anna\tB-PER\nran\tO\n\n\nhi\tO\n")
+    for posts in (read_posts(path), read_posts(path, images)):
+        assert [(post.id, post.words) for post in posts] == [("line 1", ("Anna", "ran")), ("line 5", ("hi",))]
+        assert [(post.photo, post.lost_photo) for post in posts] == [(None, None)] * 2
+
+
+def test_a_paragraph_without_an_imgid_line_has_not_the_photo_of_the_post_before(write: Writer, images: Path) -> None:
+    """It used to have."""
+    first, second = read_posts(write.conll("IMGID:1\nhi\tO\n\nho\tO\n"), images)
+    assert (first.photo, second.photo, second.id) == (images / "1.jpg", None, "line 4")
+
+
+def test_other_label_sets_are_read_as_they_are(write: Writer) -> None:
+    (post,) = read_posts(write.conll("Heat\tB-creative-work\n2\tI-creative-work\nNY\tB-GPE\n"))
+    assert post.entities == (TypedWords(0, 1, "creative-work"), TypedWords(2, 2, "GPE"))
+
+
+def test_photos_that_are_named_and_not_there_are_known_to_be_missing(write: Writer, images: Path) -> None:
+    conll = read_posts(write.conll("IMGID:1\nhi\tO\n\nIMGID:9\nhi\tO\n"), images)
+    assert [post.lost_photo for post in conll] == [None, LostPhoto("9", "missing")]
+    records = [{"text": "hi", "image": "9.jpg"}, {"text": "hi", "image": "1.jpg"}, {"text": "hi", "id": "9"}]
+    posts = read_posts(write.jsonl(*records), images)
+    assert [post.lost_photo for post in posts] == [LostPhoto("9.jpg", "missing"), None, None]
+
+
+def test_character_spans_become_words(write: Writer) -> None:
+    """Code points: the emoji counts one. White space at the edge of a span belongs to nobody."""
+    text = "😀 Kawhi Leonard in Toronto!"
+    spans = [{"start": 19, "end": 26, "type": "LOC"}, {"start": 2, "end": 16, "entity_group": "PER", "score": 0.9}]
+    (post,) = read_posts(write.jsonl({"text": text, "entities": spans}))
+    assert post.words == ("😀", "Kawhi", "Leonard", "in", "Toronto", "!")
+    assert post.entities == (TypedWords(1, 2, "PER"), TypedWords(4, 4, "LOC"))
+
+
+def test_a_text_with_an_empty_list_of_entities_is_tagged(write: Writer) -> None:
+    untagged, tagged = read_posts(write.jsonl({"text": "hi"}, {"text": "hi", "entities": []}))
+    assert (untagged.entities, tagged.entities) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"entities": {}}, 'expected "entities" to be a list'),
+        ({"entities": ["PER"]}, 'expected an entity with "start", "end" and "type", found \'PER\''),
+        ({"entities": [{"start": 3, "end": 11}]}, 'expected an entity with "start", "end" and "type", found {'),
+        ({"entities": [{"start": 3.0, "end": 11, "type": "LOC"}]}, 'expected an entity with "start", "end" and "type"'),
+        ({"entities": [{"start": 3, "end": 11, "type": ""}]}, 'expected an entity with "start", "end" and "type"'),
+        ({"entities": [{"start": 3, "end": 12, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found 3"),
+        ({"entities": [{"start": -1, "end": 2, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found -1"),
+        ({"entities": [{"start": 3, "end": 3, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found 3"),
+        (
+            {"entities": [{"start": 3, "end": 9, "type": "LOC"}]},
+            "expected an entity of whole words, but 'New Yo' (3 to 9) cuts 'York' (7 to 11)",
+        ),
+        (
+            {"entities": [{"start": 4, "end": 11, "type": "LOC"}]},
+            "expected an entity of whole words, but 'ew York' (4 to 11) cuts 'New' (3 to 6)",
+        ),
+        (
+            {"entities": [{"start": 6, "end": 7, "type": "LOC"}]},
+            "expected an entity to have a word, but 6 to 7 is white",
+        ),
+        (
+            {"entities": [{"start": 3, "end": 11, "type": "LOC"}, {"start": 7, "end": 11, "type": "PER"}]},
+            "expected entities that do not overlap, found two with the word 'York'",
+        ),
+        ({"entities": [], "tags": ["O", "O", "O"]}, 'expected "entities" beside "text" alone'),
+        ({"entities": [], "tokens": ["in"]}, 'expected "entities" beside "text" alone'),
+    ],
+)
+def test_wrong_entities_are_answered_with_file_line_and_what_was_expected(
+    write: Writer, changes: dict[str, object], expected: str
+) -> None:
+    path = write.jsonl({"text": "fine"}, {"text": "in New York"} | changes)
+    with pytest.raises(DatasetError) as caught:
+        read_posts(path)
+    assert str(caught.value).startswith(f"{path}:2: {expected}")
 
 
 def test_a_json_line_has_tokens_and_tags(write: Writer) -> None:
