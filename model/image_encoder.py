@@ -71,7 +71,8 @@ def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
 
 def _refuse_to_save(*_: object) -> None:
     raise ValueError(
-        "the image encoder was folded for inference; SMNER.from_pretrained loads a model that can be saved"
+        "the image encoder was folded for inference; Recognizer.from_pretrained(fold=False) and SMNER.from_pretrained "
+        "load a model that can be saved"
     )
 
 

@@ -85,8 +85,13 @@ class Recognizer:
         device: str = "auto",
         precision: Precision = "float32",
         batch_size: int = 16,
+        fold: bool = True,
     ) -> Self:
-        """Load a checkpoint folder, or the embedded one, for inference only: :class:`model.SMNER` loads it to be saved.
+        """Load a checkpoint folder, or the embedded one.
+
+        Args:
+            fold: whether to make the image encoder faster, with the same answers, at the price that ``model`` cannot be
+                saved any more; see :func:`model.image_encoder.fold_for_inference`.
 
         Raises:
             InvalidCheckpoint: a file is missing, changed or does not fit; the message names it.
@@ -106,7 +111,7 @@ class Recognizer:
             revision=revision,
             batch_size=batch_size,
         )
-        if model.image_encoder is not None:
+        if fold and model.image_encoder is not None:
             fold_for_inference(model.image_encoder, size=processor.photos.size)
         return recognizer
 

@@ -133,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable_progress_bar()
     try:
         source = DataSource(options.data, options.images, options.image_features)
-        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
+        # ready features are checked against the weights of the image encoder, which folding changes
+        folded = options.image_features is None
+        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=folded)
         report = evaluate(recognizer, source, options.split)
         print(table(report))
         if options.report is not None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 
 from model import Entity, Recognizer
 from model.errors import TextTooLong, UnsupportedImage
@@ -95,6 +96,13 @@ def test_a_loaded_recognizer_keeps_one_image_encoder_which_is_the_folded_one(tin
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
     with pytest.raises(ValueError, match="folded for inference"):
         model.save_pretrained(tiny_checkpoint)
+
+
+def test_an_unfolded_one_can_be_saved(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    Recognizer.from_pretrained(tiny_checkpoint, device="cpu", fold=False).model.save_pretrained(tmp_path)
+    stored, saved = (load_file(folder / "model.safetensors") for folder in (tiny_checkpoint, tmp_path))
+    assert stored.keys() == saved.keys()
+    assert all(torch.equal(stored[name].float(), saved[name].float()) for name in stored)
 
 
 def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(

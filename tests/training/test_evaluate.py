@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from model import Recognizer
@@ -180,6 +181,20 @@ def test_features_of_another_width_than_the_checkpoints_are_refused(
 def test_ready_features_stand_for_the_photos(recognizer: Recognizer, source: DataSource, tmp_path: Path) -> None:
     file = features(tmp_path / "f.safetensors", width=256)
     assert evaluate(recognizer, DataSource(source.path, image_features=file), "valid")["without_image"] == 7
+
+
+def test_the_features_of_its_run_fit_a_checkpoint_and_are_checked_against_its_weights(
+    command: list[str], overfitted: tuple[RunResult, DataSource], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folding the image encoder changes its weights: it must not come before the check."""
+    (own,) = (overfitted[0].checkpoint / "run").glob("image-features-*.safetensors")
+    assert main([*command, "--image-features", str(own)]) == 0
+    with safe_open(own, "pt") as file:
+        stale = json.loads(file.metadata()["fingerprint"]) | {"weights": "others"}
+        metadata = {**file.metadata(), "fingerprint": json.dumps(stale)}
+        save_file({"features": file.get_tensor("features")}, tmp_path / "stale.safetensors", metadata)
+    assert main([*command, "--image-features", str(tmp_path / "stale.safetensors")]) == 2
+    assert "weights others, not" in capsys.readouterr().err
 
 
 def test_images_and_features_exclude_each_other(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
