@@ -66,7 +66,7 @@ def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
     tolerance = 1e-4 if weight.dtype == torch.float32 else 1e-2
     if torch.allclose(folded(photo), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
         encoder.trunk = folded
-        encoder.register_state_dict_pre_hook(_refuse_to_save)
+        encoder.register_state_dict_pre_hook(_refuse_to_save)  # type: ignore[no-untyped-call]  # torch has no types here
 
 
 def _refuse_to_save(*_: object) -> None:
