@@ -5,14 +5,15 @@ from typing import NamedTuple, Protocol, TypeVar
 
 
 class Budget(NamedTuple):
-    """What one batch may cost: sub-tokens with padding, and photos."""
+    """What one batch may cost: sub-tokens with padding, photos, and sub-tokens of padding for each real one, or any."""
 
     tokens: int
     images: int
+    padding: float | None = None
 
-    def halved(self, least: "Budget") -> "Budget":
-        """Half of it, but no less than ``least``."""
-        return Budget(max(self.tokens // 2, least.tokens), max(self.images // 2, least.images))
+    def halved(self, *, least_tokens: int) -> "Budget":
+        """Half of it, but no less than one photo and ``least_tokens``."""
+        return self._replace(tokens=max(self.tokens // 2, least_tokens), images=max(self.images // 2, 1))
 
 
 class Waiting(Protocol):
@@ -41,15 +42,19 @@ def choose_batch(waiting: Sequence[W], budget: Budget) -> list[W]:
     """
     oldest = waiting[0]
     chosen: list[W] = []
-    longest = images = 0
+    longest = tokens = images = 0
     for post in sorted(waiting, key=lambda post: abs(post.tokens - oldest.tokens)):  # stable: the oldest comes first
+        padded = max(longest, post.tokens) * (len(chosen) + 1)
+        real = tokens + post.tokens
         fits = (
             post.explain == oldest.explain
-            and max(longest, post.tokens) * (len(chosen) + 1) <= budget.tokens
+            and padded <= budget.tokens
+            and (budget.padding is None or padded - real <= budget.padding * real)
             and images + post.images <= budget.images
         )
         if fits:
             chosen.append(post)
             longest = max(longest, post.tokens)
+            tokens = real
             images += post.images
     return chosen

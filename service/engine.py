@@ -162,8 +162,7 @@ class Engine:
                 self._recognizer.run(posts[:1], explain=True)
         except torch.OutOfMemoryError as error:
             self._count_device_error(error)
-            least = Budget(self._recognizer.processor.max_tokens, 1)
-            smaller = self._budget.halved(least)
+            smaller = self._budget.halved(least_tokens=self._recognizer.processor.max_tokens)
             if smaller == self._budget:
                 log.critical(
                     "the device has no memory for even one post: free some, or choose another with --device "

@@ -93,6 +93,9 @@ class Limits(BaseModel):
     pending_bytes: Annotated[int, Field(description="bytes that have come of their bodies together")]
     batch_tokens: Annotated[int, Field(description="sub-tokens that run through the network together")]
     batch_images: Annotated[int, Field(description="photos that run through the network together")]
+    batch_padding: Annotated[
+        float | None, Field(description="sub-tokens of padding for each real one of a batch; null for no limit")
+    ]
     image_cache_bytes: Annotated[int, Field(description="features of photos seen before")]
     deadline_seconds: float
     drain_seconds: Annotated[float, Field(description="what accepted posts get to finish at shutdown")]

@@ -33,6 +33,7 @@ class Service:
             image_bytes=settings.max_image_bytes,
             text_characters=settings.max_text_characters,
         )
+        self.batch_padding = self._batch_padding()
         self.gate = Gate(settings.max_pending_posts, settings.max_pending_bytes)
         self.keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
         self.image_cache = ImageCache(
@@ -46,7 +47,7 @@ class Service:
         )
         self.engine = Engine(
             recognizer,
-            budget=Budget(settings.max_batch_tokens, settings.max_batch_images),
+            budget=Budget(settings.max_batch_tokens, settings.max_batch_images, self.batch_padding),
             cache=self.image_cache,
             threads=settings.model_threads,
             on_batch=lambda size: self.metrics.batch_size.observe(size),
@@ -54,6 +55,12 @@ class Service:
         )
         self.metrics = Metrics(recognizer, queue_depth=lambda: self.engine.depth)
         self.draining = False
+
+    def _batch_padding(self) -> float | None:
+        """A CPU pays for each padded sub-token; on a GPU one more batch costs more than a longer one."""
+        if self.settings.max_batch_padding is None and self.recognizer.device.type == "cpu":
+            return 0.2
+        return self.settings.max_batch_padding
 
     def start(self) -> None:
         """Start the model's thread; it is ready when it is warm."""

@@ -86,6 +86,14 @@ class Settings(BaseSettings):
         Field(ge=1, le=10_000_000, description="sub-tokens in a batch, padding included; at least the model's limit"),
     ] = 4096
     max_batch_images: Annotated[int, Field(ge=1, le=10_000, description="photos in a batch")] = 16
+    max_batch_padding: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="sub-tokens of padding in a batch for each real one, so that posts of unlike length run apart; "
+            "if not given, 0.2 on a CPU and no limit on a GPU",
+        ),
+    ] = None
     image_cache_mb: Annotated[
         int,
         Field(ge=0, le=1_000_000, description="MiB for the features of photos seen before; 0 switches the cache off"),

@@ -18,8 +18,9 @@ def test_every_option_is_a_flag_and_an_environment_variable(monkeypatch: pytest.
     monkeypatch.setenv("SMNER_CHECKPOINT", "/checkpoints/a")
     assert read_settings([]).port == 9001
     assert read_settings([]).checkpoint == Path("/checkpoints/a")
-    for name in Settings.model_fields:
-        value = str(getattr(Settings(), name) or "x")
+    for name, field in Settings.model_fields.items():
+        unset = "0.5" if field.annotation == float | None else "x"
+        value = str(getattr(Settings(), name) or unset)
         flag = f"--{name.replace('_', '-')}"
         assert str(getattr(read_settings([flag, value]), name)) == value
 
