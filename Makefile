@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: install serve test format bench
+.PHONY: install serve test format bench quality
 
 serve: $(VENV)/.serving
 	$(BIN)/smner-serve --port $(PORT)
@@ -29,6 +29,11 @@ format: $(VENV)/.everything
 # Needs the extra `bench` for LitServe; without it that row is left out.
 bench: $(VENV)/.everything
 	$(BIN)/python -m tests.benchmarks
+
+# Trains for hours; killed, it goes on where it was. make quality OPTIONS="--seeds 0 --set epochs=2" for less.
+# A spinning OpenMP barrier is ruinous where other work shares the cores.
+quality: $(VENV)/.everything
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.quality $(OPTIONS)
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)

@@ -1,19 +1,22 @@
 """Entity-level precision, recall and F1, as conlleval counts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from model import SMNER
 from model.decoding import decode
+from model.processor import Batch
 from training.dataset import Collator, PostDataset
 from training.posts import LabelledPost, TypedWords
 
 Predictions = list[tuple[TypedWords, ...]]
+Answer = TypeVar("Answer")
 
 
 class ScoredEntity(NamedTuple):
@@ -56,26 +59,45 @@ def without_scores(predicted: ScoredPredictions) -> Predictions:
     return [tuple(found.entity for found in own) for own in predicted]
 
 
-@torch.inference_mode()
 def predict_scored(
     model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32, progress: bool = False
 ) -> ScoredPredictions:
     """The entities that the model finds in each post with their scores, in the order of the dataset."""
-    training = model.training
+    return ask(model, dataset, collator, _read_spans, batch_size=batch_size, progress=progress)
+
+
+def _read_spans(model: SMNER, batch: Batch) -> ScoredPredictions:
+    output = model(**batch)
+    return [
+        tuple(
+            ScoredEntity(TypedWords(span.start, span.end, model.config.label(span.label)), span.score) for span in spans
+        )
+        for spans in decode(output.logits, output.spans, temperature=model.config.score_temperature)
+    ]
+
+
+@torch.inference_mode()
+def ask(
+    model: nn.Module,
+    dataset: PostDataset,
+    collator: Collator,
+    read: Callable[[Any, Batch], list[Answer]],
+    *,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> list[Answer]:
+    """What ``read`` makes of the model and a batch, for each post in the order of the dataset."""
+    training, device = model.training, next(model.parameters()).device
     model.eval()
     by_length = sorted(range(len(dataset)), key=dataset.length)
     loader = DataLoader(dataset, batch_size=batch_size, sampler=by_length, collate_fn=collator.inputs)
-    found: ScoredPredictions = [()] * len(dataset)
+    answers: dict[int, Answer] = {}
     order = iter(by_length)
     for batch in tqdm(loader, desc="evaluating", unit="batch", disable=not progress, leave=False):
-        output = model(**{key: tensor.to(model.device) for key, tensor in batch.items()})
-        for spans in decode(output.logits, output.spans, temperature=model.config.score_temperature):
-            found[next(order)] = tuple(
-                ScoredEntity(TypedWords(span.start, span.end, model.config.label(span.label)), span.score)
-                for span in spans
-            )
+        for answer in read(model, {key: tensor.to(device) for key, tensor in batch.items()}):
+            answers[next(order)] = answer
     model.train(training)
-    return found
+    return [answers[index] for index in range(len(dataset))]
 
 
 def score(posts: Sequence[LabelledPost], predicted: Predictions) -> Scores:

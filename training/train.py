@@ -26,20 +26,30 @@ class _PhotosOfLastData(argparse.Action):
         namespace.data[-1][self.dest] = values
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line of ``smner-train``."""
-    parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
+def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """``--data``, each with its own photos; see :func:`data_sources`."""
     parser.add_argument(
-        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact, large) or a .toml file"
-    )
-    parser.add_argument(
-        "--data", type=lambda path: {"path": Path(path)}, action="append", required=True, metavar="DIR",
+        "--data", type=lambda path: {"path": Path(path)}, action="append", required=required, metavar="DIR",
         help="folder with train and valid splits, or one .txt or .jsonl file to train on; may be repeated",
     )  # fmt: skip
     parser.add_argument("--images", type=Path, action=_PhotosOfLastData, help="photos of the last --data")
     parser.add_argument(
         "--image-features", type=Path, action=_PhotosOfLastData, help="ready image features of the last --data"
     )
+
+
+def data_sources(options: argparse.Namespace) -> list[DataSource]:
+    """What was given with ``--data``."""
+    return [DataSource(**source) for source in options.data or ()]
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of ``smner-train``."""
+    parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
+    parser.add_argument(
+        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact, large) or a .toml file"
+    )
+    add_data_arguments(parser, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder for the run and its checkpoint")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output")
@@ -52,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
-        sources = [DataSource(**source) for source in options.data]
+        sources = data_sources(options)
         result = train(recipe, sources, options.output, resume=options.resume)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

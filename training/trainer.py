@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainin
 from model import SMNER
 from training.averaging import AveragedAdamW
 from training.dataset import Collator, PostDataset
-from training.evaluation import predict, score
+from training.evaluation import Predictions, predict, score
 from training.objective import Losses, Objective
 from training.recipe import Recipe
 from training.sampler import GroupedSampler
@@ -140,13 +140,16 @@ class SMNERTrainer(Trainer):
         if self.optimizer is not None and self.recipe.weight_average:
             self.optimizer.eval()  # type: ignore[attr-defined]
 
+    def entities(self, dataset: PostDataset) -> Predictions:
+        """What the network finds in each post."""
+        return predict(self.model, dataset, self.collator, batch_size=_EVALUATION_BATCH)
+
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """F1 on each valid split, and their mean as ``eval_f1``."""
         self._evaluated_weights()
         metrics = {}
         for name, dataset in self.valid.items():
-            found = predict(self.model, dataset, self.collator, batch_size=_EVALUATION_BATCH)
-            metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, found).f1
+            metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, self.entities(dataset)).f1
         metrics[f"{metric_key_prefix}_f1"] = sum(metrics.values()) / len(metrics)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -118,7 +118,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "machine": _machine(),
+            "machine": machine(),
             "settings": self.settings,
             "ceiling_posts_per_second": self.ceiling,
             "rows": [row.to_dict() for row in self.rows],
@@ -134,7 +134,8 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What this is measured on, and the versions of what measures."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text("utf-8").splitlines() if information.is_file() else []
     processors = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

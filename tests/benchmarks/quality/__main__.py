@@ -1,0 +1,78 @@
+"""How good SMNER is, against its peers and its own ablations (the paper's table 4), all trained in the same way.
+
+Every system with every seed is a cell. A cell's result is kept, so the command can be killed and goes on with the cell
+that it was at; the table is written anew after each.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.posts import SHARED
+from tests.benchmarks.quality.cells import Cell
+from tests.benchmarks.quality.data import prepare, write_whole
+from tests.benchmarks.quality.systems import SYSTEMS
+from tests.benchmarks.quality.table import document
+from training.recipe import Recipe, parse_override
+from training.sources import DataSource
+from training.train import add_data_arguments, data_sources
+
+_DEFAULT_DATA = ("twitter2015", "twitter2017", "posts/posts.jsonl")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is not there yet, write the table."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    options = _parser().parse_args(given)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
+    sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
+    data = prepare(recipe, sources, options.work)
+    cells = Cell.all(SYSTEMS, options.seeds, recipe, data, options.work / "cells")
+    chosen = [cell for cell in cells if cell.name in options.systems]
+
+    def write() -> None:
+        text = document(cells, command=_command(given), recipe=f"`{' '.join([recipe.name, *options.set])}`")
+        write_whole(options.results, text)
+
+    write()
+    began = time.perf_counter()
+    waiting = [cell for cell in chosen if cell.result() is None]
+    print(f"{len(chosen) - len(waiting)} of {len(chosen)} cells are there")
+    for trained, cell in enumerate(waiting):
+        left = f", about {_minutes(began, trained) * (len(waiting) - trained):.0f} minutes to go" if trained else ""
+        print(f"[{trained + 1}/{len(waiting)}] {cell.title}{left}", flush=True)
+        scores = cell.run()["scores"]
+        print("  ".join(f"{part}: F1 {100 * own['f1']:.2f}" for part, own in scores.items()), flush=True)
+        write()
+    print(f"written to {options.results}")
+    return 0
+
+
+def _minutes(began: float, cells: int) -> float:
+    return (time.perf_counter() - began) / 60 / cells
+
+
+def _command(given: list[str]) -> str:
+    return "make quality" + (f" OPTIONS={shlex.quote(shlex.join(given))}" if given else "")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.quality", description=__doc__)
+    add = parser.add_argument
+    add("--recipe", default="compact", help="a recipe's name or a .toml file (%(default)s)")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe, as epochs=2")
+    add_data_arguments(parser, required=False)
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of each system %(default)s")
+    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME", help=f"of {', '.join(SYSTEMS)}")
+    add("--work", type=Path, default=Path("runs/quality"), help="where results are kept (%(default)s)")
+    add("--results", type=Path, default=Path("training/RESULTS.md"), help="where the table goes (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""SpanNER's idea (Fu et al. 2021): every span of the text is classified, and the text is all there is."""
+
+from torch import Tensor
+from transformers import AutoModel, PreTrainedModel
+
+from model import SMNER, SMNERConfig
+from model.classifier import SpanClassifier
+from model.morphology import MorphInputs
+from model.smner import SMNEROutput
+from model.span_encoder import SpanEncoder
+from model.spans import enumerate_spans
+
+
+class TextSpanClassifier(PreTrainedModel):
+    """SMNER's span encoder, and its classifier on s_t alone.
+
+    SMNER without CMIB and without CMA still classifies [s_t ; h_v^g], or the learned "no image" state in its place.
+    """
+
+    config_class = SMNERConfig
+    config: SMNERConfig
+    _supports_sdpa = True
+
+    def __init__(self, config: SMNERConfig) -> None:
+        super().__init__(config)
+        width = config.hidden_size
+        self.text_encoder = AutoModel.from_config(config.text_config)
+        self.morph_inputs: MorphInputs | None = None
+        self.span_encoder = SpanEncoder(
+            width,
+            max_span_width=config.max_span_width,
+            length_size=config.length_size,
+            morph_size=config.morph_size,
+        )
+        self.classifier = SpanClassifier(width, labels=config.num_labels, dropout=config.classifier_dropout)
+        self.post_init()
+
+    @classmethod
+    def like(cls, smner: SMNER) -> "TextSpanClassifier":
+        """With SMNER's pretrained text encoder, its morphs at the input where it has them, and its types."""
+        model = cls(smner.config)
+        model.text_encoder, model.morph_inputs = smner.text_encoder, smner.morph_inputs
+        return model
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        word_starts: Tensor,
+        word_ends: Tensor,
+        morphs: Tensor,
+        **_: object,
+    ) -> SMNEROutput:
+        """As :meth:`model.SMNER.forward`; photos are not looked at."""
+        spans = enumerate_spans(morphs != 0, self.config.max_span_width)
+        inputs = {"input_ids": input_ids}
+        if self.morph_inputs is not None:
+            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
+            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        states = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+        return SMNEROutput(self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans)), spans)

@@ -1,0 +1,85 @@
+"""The seven systems of the comparison, each as a trainer that is ready to go.
+
+The same for all: text encoder and its pretrained weights, posts and their order, batches, epochs, learning rates of
+encoder and heads, warm-up, decay, clipping, precision, consistency between two passes, the choice of the epoch by the
+mean F1 on the valid splits, seeds, and how an answer is scored.
+
+What differs: only SMNER and its ablations look at photos. Where the recipe has morphs at the text encoder's input, the
+span classifier has them too; the taggers are as they come and see the tokenizer's sub-tokens alone. Spans are weighed
+by the recipe's weight of "no entity" and are at most as wide as the recipe says; tags know neither. The two taggers'
+consistency is between the distributions of tags, the others' between those of spans.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model import SMNER, SMNERProcessor
+from tests.benchmarks.quality.data import QualityData
+from tests.benchmarks.quality.span_classifier import TextSpanClassifier
+from tests.benchmarks.quality.taggers import TagCollator, TaggerTrainer, WordTagger
+from training.dataset import Collator
+from training.encoders import build
+from training.recipe import Recipe
+from training.trainer import SMNERTrainer
+
+# what makes a trainer: of SMNER as the recipe has it, its processor, the recipe, the data and a folder for checkpoints
+Make = Callable[[SMNER, SMNERProcessor, Recipe, QualityData, Path], SMNERTrainer]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A row of the table: its name, what makes its trainer, and what it changes in the recipe."""
+
+    title: str
+    make: Make
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def recipe(self, recipe: Recipe, seed: int) -> Recipe:
+        """The recipe as this system trains by it."""
+        return recipe.model_copy(update={**self.changes, "seed": seed})
+
+    def trainer(self, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+        """A trainer by a recipe of :meth:`recipe`; its network is random until ``set_seed``."""
+        smner, processor = build(recipe, data.types, image_feature_size=data.feature_size)
+        return self.make(smner, processor, recipe, data, output)
+
+
+def _spans(network: Any, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+    collator = Collator(processor, network.config.label2id, recipe.max_span_width)
+    return SMNERTrainer(
+        network, recipe, collator, train=data.train(processor), valid=data.valid(processor), output=output
+    )
+
+
+def _text_spans(
+    smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
+) -> SMNERTrainer:
+    return _spans(TextSpanClassifier.like(smner), processor, recipe, data, output)
+
+
+def _tags(*, crf: bool) -> Make:
+    def make(smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+        tagger = WordTagger.like(smner, crf=crf)
+        return TaggerTrainer(
+            tagger,
+            recipe,
+            TagCollator(processor, tagger.tags),
+            train=data.train(processor),
+            valid=data.valid(processor),
+            output=output,
+        )
+
+    return make
+
+
+SYSTEMS = {
+    "token-classification": System("Token classification", _tags(crf=False)),
+    "bert-crf": System("BERT-CRF", _tags(crf=True)),
+    "span-classifier": System("Span classifier, text only", _text_spans),
+    "smner": System("SMNER", _spans, {"use_cmib": True, "use_cma": True}),
+    "smner-without-cmib": System("SMNER w/o CMIB", _spans, {"use_cmib": False, "use_cma": True}),
+    "smner-without-cma": System("SMNER w/o CMA", _spans, {"use_cmib": True, "use_cma": False}),
+    "smner-without-both": System("SMNER w/o both", _spans, {"use_cmib": False, "use_cma": False}),
+}
