@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [cell for cell in cells if cell.name in options.systems]
 
     def write() -> None:
-        text = document(cells, command=_command(given), recipe=f"`{' '.join([recipe.name, *options.set])}`")
+        text = document(cells, command=_command(given), recipe=f"`{' '.join([options.recipe, *options.set])}`")
         write_whole(options.results, text)
 
     write()

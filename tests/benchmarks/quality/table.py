@@ -141,9 +141,11 @@ _HEAD = """\
 
     {command}
 
-Recipe {recipe}; seeds {seeds}. All systems have the same text encoder, posts, order, epochs, learning rates and choice
-of the epoch (mean F1 on the valid splits); what differs stands in `tests/benchmarks/quality/systems.py`. Figures are
-entity-level, exact span and type, in points of 100, mean ± sample standard deviation over the seeds. Behind P, R and F1
-stands Δ, F1 above token classification with the same seed; then F1 of each type, and of mentions that the train split
-of the same source has and has not (entities in brackets). The valid splits chose the epoch, so all figures are a little
+Recipe {recipe}; seeds {seeds}.
+
+All systems have the same text encoder, posts, order, epochs, learning rates and choice of the epoch (mean F1 on the
+valid splits); what differs stands in `tests/benchmarks/quality/systems.py`. Figures are entity-level, exact span and
+type, in points of 100, mean ± sample standard deviation over the seeds. Behind P, R and F1 stands Δ, F1 above token
+classification with the same seed; then F1 of each type, and of mentions that the train split of the same source has and
+has not (entities in brackets). The valid splits chose the epoch, so all figures are a little
 too good."""
