@@ -169,14 +169,10 @@ def _features(recipe: Recipe, part: Part, work: Path) -> ImageFeatureFile | None
     photos = part.photos()
     if not photos or recipe.image_encoder is None:
         return None
-    weights = [recipe.image_encoder, recipe.image_encoder_weights, recipe.pretrained]
-    path = work / f"photos-{part.name}-{fingerprint([*weights, *map(str, photos)])}.safetensors"
-    if not path.is_file():
-        encoder = FrozenImageEncoder.load(
-            recipe.image_encoder, recipe.image_encoder_weights, pretrained=recipe.pretrained
-        )
-        for photo in cache_images(photos, path, encoder):
-            print(f"{photo}: cannot be read, its post is one without a photo")
+    path = work / f"photos-{part.name}.safetensors"
+    encoder = FrozenImageEncoder.load(recipe.image_encoder, recipe.image_encoder_weights, pretrained=recipe.pretrained)
+    for photo in cache_images(photos, path, encoder):  # which knows what it has encoded before
+        print(f"{photo}: cannot be read, its post is one without a photo")
     return ImageFeatureFile(path)
 
 

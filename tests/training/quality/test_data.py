@@ -41,7 +41,6 @@ def test_posts_without_tags_get_the_teachers_once(
     assert first.seconds > 0
 
     monkeypatch.setattr(quality_data, "train", None)  # a second teacher would not train
-    monkeypatch.setattr(quality_data, "cache_images", None)
     again = prepare(own, [DataSource(source.path), untagged], tmp_path / "work")
     assert again.parts[1].train == silver
     assert again.description == first.description
