@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: install serve test format bench quality
+.PHONY: install serve test format bench bench-training quality
 
 serve: $(VENV)/.serving
 	$(BIN)/smner-serve --port $(PORT)
@@ -30,8 +30,12 @@ format: $(VENV)/.everything
 bench: $(VENV)/.everything
 	$(BIN)/python -m tests.benchmarks
 
-# Trains for hours; killed, it goes on where it was. make quality OPTIONS="--seeds 0 --set epochs=2" for less.
-# A spinning OpenMP barrier is ruinous where other work shares the cores.
+# Both: a spinning OpenMP barrier is ruinous where other work shares the cores.
+# OPTIONS="--batches 2 --rounds 2" for less.
+bench-training: $(VENV)/.everything
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.training $(OPTIONS)
+
+# Trains for hours; killed, it goes on where it was. OPTIONS="--seeds 0 --set epochs=2" for less.
 quality: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.quality $(OPTIONS)
 

@@ -111,8 +111,8 @@ class Report:
 
     def text(self) -> str:
         """The tables."""
-        rows = _table([list(_COLUMNS), *(row.cells(self.ceiling) for row in self.rows)])
-        figures = _table([["figure", "value", "target", ""], *(figure.cells() for figure in self.figures)])
+        rows = table([list(_COLUMNS), *(row.cells(self.ceiling) for row in self.rows)])
+        figures = table([["figure", "value", "target", ""], *(figure.cells() for figure in self.figures)])
         return "\n".join(["", rows, "", figures, "", *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,7 +156,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
+    """Rows in columns, a line under the first."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])

@@ -1,0 +1,33 @@
+import torch
+
+from model import SMNER, SMNERProcessor
+from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, quantiles
+from training.dataset import IGNORED, Collator, PostDataset
+from training.posts import LabelledPost, TypedWords
+
+
+def test_the_authors_padding_is_128_sub_tokens_and_506_spans_and_changes_no_answer(
+    smner: SMNER, processor: SMNERProcessor
+) -> None:
+    posts = [
+        LabelledPost("1", ("Ann", "met", "Bob"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "PER"))),
+        LabelledPost("2", ("in", "St", ".", "Louis", "!"), (TypedWords(1, 3, "LOC"),)),
+    ]
+    dataset, label2id = PostDataset(posts, processor), smner.config.label2id
+    real = []
+    for collator in (Collator(processor, label2id, 4), PaddedCollator(processor, label2id, 4)):
+        batch = Way(dataset, collator).batch([0, 1])
+        labels = batch.pop("labels")
+        output = smner(**batch)
+        real.append((output.logits[output.spans.mask], labels[labels != IGNORED]))
+    assert batch["input_ids"].shape == batch["morphs"].shape == (2, 128)
+    assert output.logits.shape[1] == labels.shape[1] == 506
+    torch.testing.assert_close(real[0][0], real[1][0])
+    assert real[0][1].tolist() == real[1][1].tolist()
+
+
+def test_the_sample_stands_for_short_and_long_batches() -> None:
+    """Batches of 1 to 6 sub-tokens in two halves: the middles are the 2nd and the 5th."""
+    lengths, batches = [3, 1, 6, 2, 5, 4], [[i] for i in range(6)]
+    assert [lengths[batch[0]] for batch in quantiles(batches, lengths, 2)] == [2, 5]
+    assert padded_length([[0, 1], [2, 3]], lengths) == 4.5

@@ -1,0 +1,89 @@
+"""The two ways to train the paper's network: this package's, and the authors' code's.
+
+The authors pad every post to 128 sub-tokens and 506 spans, those of at most four of 128 words, and encode each photo in
+each epoch. Their way runs through the same network and trainer here, with longer batches and with photos, so that
+nothing else differs. In its favour, no gradient is computed through the ResNet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from model.configuration import ENTITY_TYPES
+from model.processor import Batch
+from model.words import split_words
+from tests.benchmarks.posts import load_posts
+from training.dataset import Collator, Example, PostDataset
+from training.posts import LabelledPost
+from training.sources import DataSource
+
+AUTHORS_LENGTH = 128  # sub-tokens and words alike
+
+_MADE_UP = 400
+
+
+class PaddedCollator(Collator):
+    """Pads every post to 128 sub-tokens and 128 words, so 128 + 127 + 126 + 125 = 506 spans."""
+
+    def inputs(self, examples: Sequence[Example]) -> Batch:
+        """The batch without labels."""
+        batch = super().inputs(examples)
+        padding = {"input_ids": self._processor.tokenizer.pad_token_id}
+        for key in ("input_ids", "attention_mask", "word_starts", "word_ends", "morphs"):
+            missing = AUTHORS_LENGTH - batch[key].shape[1]
+            assert missing >= 0, f"a post has {batch[key].shape[1]} {key}"
+            batch[key] = F.pad(batch[key], (0, missing), value=padding.get(key, 0))
+        return batch
+
+
+class Way(NamedTuple):
+    """Posts with what their photos are read from, and how they are padded."""
+
+    dataset: PostDataset
+    collator: Collator
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Read and padded, with labels."""
+        return self.collator([self.dataset[index] for index in indices])
+
+
+def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
+    """Where they are from, and the posts: Twitter-2017's texts with the photos of other real posts, or made-up ones.
+
+    Args:
+        data: folder of the datasets.
+        folder: where made-up photos are written.
+    """
+    if (data / "twitter2017").is_dir() and (data / "posts" / "images").is_dir():
+        photos = cycle(sorted((data / "posts" / "images").iterdir()))
+        texts = DataSource(data / "twitter2017").read("train")
+        return "Twitter-2017 texts, photos of data/posts", [
+            replace(post, photo=photo) for post, photo in zip(texts, photos, strict=False)
+        ]
+    posts = []
+    for number, made_up in enumerate(load_posts(_MADE_UP, data).posts):
+        photo = folder / f"{number}.jpg"
+        photo.write_bytes(made_up.photo)
+        posts.append(LabelledPost(photo.stem, tuple(word.text for word in split_words(made_up.text)), (), photo))
+    return "made-up posts", posts
+
+
+def entity_types() -> list[str]:
+    """Those of both benchmarks."""
+    return list(ENTITY_TYPES)
+
+
+def quantiles(batches: Sequence[Sequence[int]], lengths: Sequence[int], count: int) -> list[Sequence[int]]:
+    """``count`` batches that stand for all: the middles of as many equal parts, by length."""
+    ordered = sorted(batches, key=lambda batch: max(lengths[index] for index in batch))
+    return [ordered[int((part + 0.5) * len(ordered) / count)] for part in range(count)]
+
+
+def padded_length(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
+    """Sub-tokens a post with its padding, as a mean over batches."""
+    return float(torch.tensor([max(lengths[index] for index in batch) for batch in batches]).float().mean())
