@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.processes import gather_rows, share_of_mean, sum_over_processes
+
 
 class Gaussian(NamedTuple):
     """A diagonal normal distribution for each post, eq. 4: ``mean`` and ``deviation`` σ > 0, both (B, d)."""
@@ -47,9 +49,9 @@ class MLPCritic(nn.Module):
         )
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Score every text with every image: (B, d), (B, d) → (B, B), texts in rows."""
-        posts = len(text)
-        pairs = torch.cat([text[:, None].expand(-1, posts, -1), image[None].expand(posts, -1, -1)], -1)  # (B, B, 2d)
+        """Score every text with every image: (b, d), (B, d) → (b, B), texts in rows."""
+        texts, images = len(text), len(image)
+        pairs = torch.cat([text[:, None].expand(-1, images, -1), image[None].expand(texts, -1, -1)], -1)  # (b, B, 2d)
         scores: Tensor = self.layers(pairs)[..., 0]
         return scores
 
@@ -68,7 +70,7 @@ class CosineCritic(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10)))  # a temperature of 0.1
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
-        """Score every text with every image: (B, d), (B, d) → (B, B), texts in rows."""
+        """Score every text with every image: (b, d), (B, d) → (b, B), texts in rows."""
         texts = F.normalize(self.text_projection(text), dim=-1)
         images = F.normalize(self.image_projection(image), dim=-1)
         return texts @ images.T * self.log_scale.exp()
@@ -101,28 +103,46 @@ class CrossModalBottleneck(nn.Module):
         self.image_posterior = Posterior(width, initial_deviation=initial_deviation)
         self.critic = CRITICS[critic](width)
 
-    def loss(self, text: Gaussian, image: Gaussian, text_sample: Tensor, image_sample: Tensor) -> BottleneckLoss:
-        """Both terms over posts with a photo; with a single post there is nothing to contrast and InfoNCE is 0."""
-        scores = text_sample.new_zeros(1, 1)
-        if len(text_sample) > 1:
-            scores = self.critic(text_sample, image_sample).float()
-        return BottleneckLoss(info_nce(scores), kl_divergence(image, text).mean(), mean_rank(scores))
+    def loss(self, text: Gaussian, image: Gaussian, text_sample: Tensor, image_sample: Tensor) -> BottleneckLoss | None:
+        """Both terms over the batch's posts with a photo, None if there are none.
+
+        With a single post there is nothing to contrast and InfoNCE is 0.
+
+        In several processes the terms are this one's shares of the whole batch's, and every text is contrasted with
+        the photos of all of them; each has to call it, with no row at all if none of its posts has a photo.
+        """
+        own = torch.tensor(len(text_sample), device=text_sample.device)
+        posts = int(sum_over_processes(own))
+        if posts == 0:
+            return None
+        kl = share_of_mean(kl_divergence(image, text), own)
+        if posts == 1:
+            return BottleneckLoss(kl.new_zeros(()), kl, kl.new_ones(()))
+        images, first = gather_rows(image_sample)
+        scores = self.critic(text_sample, images).float()
+        return BottleneckLoss(info_nce(scores, first=first), kl, mean_rank(scores, first=first))
 
 
-def info_nce(scores: Tensor) -> Tensor:
+def info_nce(scores: Tensor, *, first: int = 0) -> Tensor:
     """Eq. 7 as reading.md has it: −mean_i [f(t_i, v_i) − logsumexp_j f(t_i, v_j)], at chance ln B.
 
     Args:
-        scores: (B, B) float, texts in rows, the true pairs on the diagonal.
+        scores: (b, B) float, the texts of this process in rows, the photos of all processes in columns.
+        first: the column of the first row's own photo; the others' follow.
     """
-    return -(scores.diagonal() - scores.logsumexp(1)).mean()
+    each = scores.logsumexp(1) - scores.diagonal(first)  # (b,)
+    return share_of_mean(each, _rows(scores))
 
 
-def mean_rank(scores: Tensor) -> Tensor:
-    """Mean place of the true pair in each row of ``scores`` (B, B), 1 at best, (B + 1) / 2 at chance."""
-    own = scores.diagonal()[:, None]
+def mean_rank(scores: Tensor, *, first: int = 0) -> Tensor:
+    """Mean place of the true pair in a row of ``scores``, as above: 1 at best, (B + 1) / 2 at chance."""
+    own = scores.diagonal(first)[:, None]
     better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
-    return 1 + (better + equal / 2).mean()
+    return share_of_mean(1 + better + equal / 2, _rows(scores))
+
+
+def _rows(scores: Tensor) -> Tensor:
+    return torch.tensor(len(scores), device=scores.device)
 
 
 def kl_divergence(image: Gaussian, text: Gaussian) -> Tensor:

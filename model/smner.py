@@ -117,6 +117,7 @@ class SMNER(PreTrainedModel):
         image_feature_mask: Tensor | None = None,
         output_attentions: bool = False,
         output_bottleneck: bool = False,
+        passes: int = 1,
     ) -> SMNEROutput:
         """Classify every span of every post.
 
@@ -130,6 +131,8 @@ class SMNER(PreTrainedModel):
             image_feature_mask: (B, 1 + m) bool, True where a region is real; all of them when not given.
             output_attentions: whether to return the weights of the cross-modal attention.
             output_bottleneck: whether to compute the terms of eq. 2.
+            passes: how often the same posts stand in the batch, one copy of all of them behind another; no post is
+                contrasted with another copy's photos.
         """
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
         inputs = {"input_ids": input_ids}
@@ -147,14 +150,12 @@ class SMNER(PreTrainedModel):
             if image is not None and image_global is not None:
                 image_posterior = self.bottleneck.image_posterior(image_global)
                 image_global = self._draw(image_posterior)  # z_v
-                if output_bottleneck:
-                    real = image.post_mask
-                    loss = self.bottleneck.loss(
-                        _rows(text_posterior, real),
-                        _rows(image_posterior, real),
-                        self._draw(text_posterior)[real],
-                        image_global[real],
-                    )
+            if output_bottleneck:
+                mask = None if image is None else image.post_mask
+                loss = self._bottleneck_loss(text_posterior, image_posterior, image_global, mask, passes)
+                if loss is None:
+                    # DDP waits for a gradient of whatever an output hangs on, and none will come
+                    text_posterior = Gaussian(*(part.detach() for part in text_posterior))
 
         global_slot = self.no_image.expand(len(states), -1)
         keys, key_mask = global_slot[:, None], attention_mask.new_ones(len(states), 1, dtype=torch.bool)
@@ -197,6 +198,23 @@ class SMNER(PreTrainedModel):
         dtype = self.image_projection.weight.dtype
         return _ImageStates(self.image_projection(image_features.to(dtype)), image_mask, regions)
 
+    def _bottleneck_loss(
+        self, text: Gaussian, image: Gaussian | None, image_sample: Tensor | None, mask: Tensor | None, passes: int
+    ) -> BottleneckLoss | None:
+        """Mean over the passes of eq. 2's terms; a process without photos still has its part in the others'."""
+        assert self.bottleneck is not None
+        if image is None or image_sample is None or mask is None:
+            mask = torch.zeros(len(text.mean), dtype=torch.bool, device=text.mean.device)
+            image, image_sample, text_sample = text, text.mean, text.mean
+        else:
+            text_sample = self._draw(text)
+        found = []
+        for rows in torch.arange(len(mask), device=mask.device).chunk(passes):
+            real = rows[mask[rows]]
+            one = self.bottleneck.loss(_rows(text, real), _rows(image, real), text_sample[real], image_sample[real])
+            found += [] if one is None else [one]
+        return BottleneckLoss(*(sum(terms) / passes for terms in zip(*found, strict=True))) if found else None
+
     def _draw(self, posterior: Gaussian) -> Tensor:
         """z: a sample in training, the mean in evaluation, so that the same post always gets the same answer."""
         drawn = posterior.sample() if self.training else posterior.mean
@@ -212,5 +230,5 @@ class _ImageStates:
     region_mask: Tensor
 
 
-def _rows(distribution: Gaussian, mask: Tensor) -> Gaussian:
-    return Gaussian(distribution.mean[mask], distribution.deviation[mask])
+def _rows(distribution: Gaussian, rows: Tensor) -> Gaussian:
+    return Gaussian(distribution.mean[rows], distribution.deviation[rows])

@@ -1,11 +1,19 @@
 """What every test may use: a network small enough to see through, real photos, and the benchmark data where it is."""
 
+import functools
 import io
+import multiprocessing
+import os
+import socket
 import string
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from hypothesis import settings
 from PIL import Image
 from skimage import data as free_photos
@@ -99,3 +107,53 @@ def jpeg(photo: Image.Image) -> bytes:
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+Start = Callable[..., BaseProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a function in a forked child, which is spared the seconds that a new Python takes to import.
+
+    With ``rank`` and ``port`` it is one of two processes that train together. No child outlives its test.
+    """
+    children: list[BaseProcess] = []
+
+    def start(work: Callable[[], object], *, rank: int | None = None, port: int = 0) -> BaseProcess:
+        child = multiprocessing.get_context("fork").Process(target=_in_child, args=(work, rank, port))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+            child.start()
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.join()
+
+
+def _in_child(work: Callable[[], object], rank: int | None, port: int) -> None:
+    torch.set_num_threads(1)  # those of the parent did not come along
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+    if rank is not None:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    work()
+
+
+@pytest.fixture
+def together(start: Start) -> Callable[[Callable[[int], object]], None]:
+    """Runs a function of the rank in two processes that can meet, and waits for both."""
+
+    def run(work: Callable[[int], object]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        children = [start(functools.partial(work, rank), rank=rank, port=port) for rank in (0, 1)]
+        for child in children:
+            child.join(300)
+        assert [child.exitcode for child in children] == [0, 0]
+
+    return run

@@ -1,24 +1,27 @@
 """What a run trains on: the posts of all its sources, and which of them are kept out."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from training.posts import LabelledPost, entity_types, split_retweet
+from training.posts import LabelledPost, LostPhoto, entity_types, split_retweet
 from training.sources import DataSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One source's posts; ``valid`` has tagged posts only and is empty where the source has no valid split."""
+    """One source's posts; ``valid`` has tagged posts only and is empty where the source has no valid split.
+
+    ``checksums`` has the SHA-256 of each file that was read, by what it is for.
+    """
 
     name: str
     train: list[LabelledPost]
     valid: list[LabelledPost]
     image_features: Path | None
-    checksum: str | None
+    checksums: dict[str, str]
 
     def summary(self) -> str:
         """What was found, in a line."""
@@ -29,6 +32,15 @@ class Part:
             f"{self.name}: {len(self.train)} training posts, {tagged} tagged, {with_photo} with a photo; "
             f"{len(self.valid)} valid posts{features}"
         )
+
+    def without(self, unreadable: Collection[Path]) -> "Part":
+        """The same without those photos."""
+
+        def look(post: LabelledPost) -> LabelledPost:
+            lost = post.photo in unreadable
+            return replace(post, photo=None, lost_photo=LostPhoto(str(post.photo), "unreadable")) if lost else post
+
+        return replace(self, train=list(map(look, self.train)), valid=list(map(look, self.valid)))
 
     def photos(self) -> list[Path]:
         """The photos of all its posts."""
@@ -61,7 +73,7 @@ class TrainingData:
                 if source.file("valid")
                 else [],
                 image_features=source.image_features,
-                checksum=source.checksum("train"),
+                checksums=source.checksums(),
             )
             for i, (name, source) in enumerate(zip(names, sources, strict=True))
         ]
@@ -81,8 +93,8 @@ class TrainingData:
         parts = [
             replace(
                 part,
-                train=[replace(post, photo=None) for post in part.train if post.entities is not None],
-                valid=[replace(post, photo=None) for post in part.valid],
+                train=[_without_photo(post) for post in part.train if post.entities is not None],
+                valid=[_without_photo(post) for post in part.valid],
                 image_features=None,
             )
             for part in self.parts
@@ -108,6 +120,10 @@ def held_out_ids(posts: Iterable[LabelledPost], count: int) -> set[str]:
     """The ``count`` ids with the smallest SHA-256: the same ones whatever the order of the file."""
     ranked = sorted({post.id for post in posts}, key=lambda name: hashlib.sha256(name.encode()).digest())
     return set(ranked[:count])
+
+
+def _without_photo(post: LabelledPost) -> LabelledPost:
+    return replace(post, photo=None, lost_photo=None)
 
 
 def _without(part: Part, ids: set[str]) -> Part:

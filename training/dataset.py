@@ -12,7 +12,7 @@ from model.morphology import Morph
 from model.processor import Batch, EncodedText, SMNERProcessor
 from model.spans import enumerate_spans, span_index
 from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
-from training.posts import LabelledPost, TypedWords
+from training.posts import LabelledPost, LostPhoto, TypedWords
 
 IGNORED = -100  # spans that do not count in the loss
 
@@ -62,6 +62,13 @@ class PostDataset(Dataset[Example]):
     def has_image(self, index: int) -> bool:
         """Whether the post has a photo that can be used."""
         return self._key(self.posts[index]) is not None
+
+    def lost_photo(self, index: int) -> LostPhoto | None:
+        """The photo that the post should have and that cannot be used."""
+        post = self.posts[index]
+        if post.lost_photo is None and self._features_by_id and not self.has_image(index):
+            return LostPhoto(post.id if post.photo is None else str(post.photo), "without features")
+        return post.lost_photo
 
     def photos(self) -> int:
         """How many posts have a photo that can be used, as far as is known."""

@@ -76,7 +76,7 @@ def _read_spans(model: SMNER, batch: Batch) -> ScoredPredictions:
     ]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # FSDP cannot work with tensors of inference mode
 def ask(
     model: nn.Module,
     dataset: PostDataset,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.processes import share_of_mean
 from model.smner import SMNEROutput
 from training.dataset import IGNORED
 
@@ -24,6 +25,8 @@ class Losses(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """L = L_cls + λ (InfoNCE + β KL), and for two passes their mean plus the weighted divergence between them.
+
+    In several processes it is this one's share of the loss of the whole batch, see :mod:`model.processes`.
 
     Args:
         no_entity_weight: weight of "no entity" in the span cross-entropy, in (0, 1].
@@ -52,20 +55,22 @@ class Objective:
         info_nce, kl, rank = output.bottleneck
         return Losses(spans + self.cmib_weight * (info_nce + self.cmib_beta * kl), spans, info_nce, kl, rank)
 
-    def twice(self, first: SMNEROutput, second: SMNEROutput, labels: Tensor) -> Losses:
-        """Score two passes over the same batch (R-Drop, Liang et al. 2021), tagged or not.
+    def twice(self, output: SMNEROutput, labels: Tensor) -> Losses:
+        """Score two passes over the same posts (R-Drop, Liang et al. 2021), tagged or not.
 
         Where a post's photo was dropped in one pass alone, the passes are pulled together too: what the text says by
         itself must not change because a photo that tells nothing new is attached.
+
+        Args:
+            output: of a batch that has all posts twice, the second copies behind the first.
+            labels: (B, S) int64, of the posts once.
         """
-        assert first.logits is not None
-        assert second.logits is not None
-        assert first.spans is not None
-        mean = Losses(
-            *(torch.stack(terms).mean() for terms in zip(self(first, labels), self(second, labels), strict=True))
-        )
-        divergence = symmetric_divergence(first.logits, second.logits, first.spans.mask)
-        return mean._replace(total=mean.total + self.consistency_weight * divergence)
+        assert output.logits is not None
+        assert output.spans is not None
+        losses = self(output, labels.repeat(2, 1))
+        first, second = output.logits.chunk(2)
+        divergence = symmetric_divergence(first, second, output.spans.mask[: len(first)])
+        return losses._replace(total=losses.total + self.consistency_weight * divergence)
 
 
 def symmetric_divergence(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ def symmetric_divergence(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     """
     log_p, log_q = first.float().log_softmax(-1), second.float().log_softmax(-1)
     each = 0.5 * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1)  # (B, S)
-    return each.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+    return share_of_mean(each.masked_fill(~mask, 0), mask.sum())
 
 
 def span_cross_entropy(logits: Tensor, labels: Tensor, *, no_entity_weight: float) -> Tensor:
@@ -90,4 +95,4 @@ def span_cross_entropy(logits: Tensor, labels: Tensor, *, no_entity_weight: floa
     real = labels != IGNORED
     weight = torch.where(labels == 0, no_entity_weight, 1.0)
     each = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    return (each * weight.flatten() * real.flatten()).sum() / real.sum().clamp(min=1)
+    return share_of_mean(each * weight.flatten() * real.flatten(), real.sum())

@@ -41,7 +41,9 @@ class Recipe(BaseModel):
     )
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
-    batch_size: PositiveInt = Field(16, description="posts in a batch on each device")
+    batch_size: PositiveInt = Field(
+        16, description="posts in a batch in each process; those of all processes make one batch together"
+    )
     gradient_accumulation: PositiveInt = Field(
         1,
         description="batches whose mean gradient makes one step, where memory is short; InfoNCE contrasts the posts "
@@ -74,6 +76,10 @@ class Recipe(BaseModel):
     seed: int = Field(0, description="of everything random")
     bf16: bool = Field(False, description="mixed precision in bfloat16")
     half_precision: bool = Field(False, description="true stores the checkpoint's weights in float16")
+    report_to: str | None = Field(
+        "tensorboard",
+        description="trackers that Trainer reports to: `tensorboard`, `wandb`, `mlflow`, `all`, … or none",
+    )
     teacher: str | None = Field(
         None,
         description="recipe of a text-only model that is trained first and tags the posts that have no tags; "

@@ -14,9 +14,25 @@ class GroupedSampler(Sampler[int]):
     Posts with a photo share batches: InfoNCE contrasts a post with the photos of its batch, and a batch in which one
     post in five has a photo has next to nothing to contrast. Within each kind, posts of similar length go together, so
     little is padded.
+
+    Several processes share each batch: together they see the posts that a single one would see in it. Of an epoch's
+    last batch, should it have fewer posts than there are processes, some are seen twice: no process may stay without.
+
+    Args:
+        batch_size: of all processes together, a multiple of their number.
+        process, processes: which part of every batch is asked for.
     """
 
-    def __init__(self, lengths: Sequence[int], has_image: Sequence[bool], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        has_image: Sequence[bool],
+        *,
+        batch_size: int,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self._lengths = lengths
         self._kinds = [
             torch.tensor([i for i, flag in enumerate(has_image) if flag == kind], dtype=torch.int64)
@@ -24,6 +40,8 @@ class GroupedSampler(Sampler[int]):
         ]
         self._batch_size = batch_size
         self._seed = seed
+        self._process = process
+        self._processes = processes
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -31,9 +49,20 @@ class GroupedSampler(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        full, rest = divmod(len(self._lengths), self._batch_size)
+        return full * (self._batch_size // self._processes) + len(self._part(list(range(rest))))
 
     def __iter__(self) -> Iterator[int]:
+        for batch in self._batches():
+            yield from self._part(batch)
+
+    def _part(self, batch: list[int]) -> list[int]:
+        if 0 < len(batch) < self._processes:
+            batch = (batch * self._processes)[: self._processes]
+        first, last = (len(batch) * place // self._processes for place in (self._process, self._process + 1))
+        return batch[first:last]
+
+    def _batches(self) -> Iterator[list[int]]:
         random = torch.Generator().manual_seed(self._seed * 100_003 + self._epoch)
         batches: list[list[int]] = []
         rest: list[int] = []
@@ -48,5 +77,6 @@ class GroupedSampler(Sampler[int]):
                     else:
                         rest += batch
         for i in torch.randperm(len(batches), generator=random).tolist():
-            yield from batches[i]
-        yield from rest  # incomplete batches last, so that the complete ones stay aligned
+            yield batches[i]
+        for start in range(0, len(rest), self._batch_size):  # last, so that the complete batches stay aligned
+            yield rest[start : start + self._batch_size]

@@ -50,3 +50,9 @@ class DataSource:
         """SHA-256 of the split's file."""
         path = self.file(split)
         return None if path is None else file_sha256(path)
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of all that training reads but photos, by what it is for."""
+        splits = {split: digest for split in ("train", "valid") if (digest := self.checksum(split)) is not None}
+        features = {"image features": file_sha256(self.image_features)} if self.image_features is not None else {}
+        return splits | features

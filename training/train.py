@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model.errors import SMNERError
+from training.launch import join_processes
 from training.recipe import Recipe, parse_override
 from training.run import train
 from training.sources import DataSource
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
     options = arguments().parse_args(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    say = join_processes().print
     try:
         recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
         sources = data_sources(options)
@@ -71,9 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SMNERError, ValueError, OSError, ImportError) as error:
         print(f"smner-train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"smner-train: interrupted; go on with --resume --output {options.output}", file=sys.stderr)
+        return 130
     for name, f1 in result.f1.items():
-        print(f"F1 on {name} valid: {f1:.4f}")
-    print(f"checkpoint: {result.checkpoint}")
+        say(f"F1 on {name} valid: {f1:.4f}")
+    say(f"checkpoint: {result.checkpoint}")
+    join_processes().destroy_process_group()
     return 0
 
 

@@ -1,13 +1,17 @@
 """Hugging Face's Trainer with our objective, learning rates, order of posts and evaluation."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 
 from model import SMNER
@@ -59,6 +63,8 @@ class SMNERTrainer(Trainer):
             eval_dataset=ConcatDataset(valid.values()) if valid else None,
             callbacks=[EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [],
         )
+        if self.args.process_index:  # Trainer seeds all processes alike, and their dropout and z would be the same
+            torch.manual_seed(recipe.seed + self.args.process_index)
 
     optimizer: torch.optim.Optimizer | None
     control: TrainerControl
@@ -95,8 +101,23 @@ class SMNERTrainer(Trainer):
         return GroupedSampler(
             [part.length(i) for part in self.parts for i in range(len(part))],
             [part.has_image(i) for part in self.parts for i in range(len(part))],
-            batch_size=self.args.train_batch_size,
+            batch_size=self.args.train_batch_size * self.args.world_size,
             seed=self.recipe.seed,
+            process=self.args.process_index,
+            processes=self.args.world_size,
+        )
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Trainer's, but the sampler shares the batches out: accelerate would fill the last one up with other posts."""
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=self.collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return prepare_data_loader(
+            loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
 
     def compute_loss(
@@ -105,12 +126,11 @@ class SMNERTrainer(Trainer):
         """The objective on a batch; each photo is dropped with the recipe's chance."""
         inputs = dict(inputs)
         labels = inputs.pop("labels")
-        output = model(**self._drop_photos(inputs), output_bottleneck=True)
-        if self.recipe.consistency_weight:
-            again = model(**self._drop_photos(inputs), output_bottleneck=True)
-            losses = self.objective.twice(output, again, labels)
-        else:
-            losses = self.objective(output, labels)
+        passes = 2 if self.recipe.consistency_weight else 1
+        # both passes as one batch: DDP allows one forward pass a step where a parameter may stay unused
+        inputs = {key: torch.cat([tensor] * passes) for key, tensor in inputs.items()}
+        output = model(**self._drop_photos(inputs), output_bottleneck=True, passes=passes)
+        losses = (self.objective.twice if passes == 2 else self.objective)(output, labels)
         self._logged.append(Losses(*(term.detach() for term in losses)))
         return (losses.total, output) if return_outputs else losses.total
 
@@ -124,12 +144,22 @@ class SMNERTrainer(Trainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the terms of the loss to what is logged of training."""
         if "loss" in logs and self._logged:
-            contrasted = [losses for losses in self._logged if losses.info_nce] or self._logged
-            logs["loss_spans"] = round(_mean(losses.spans for losses in self._logged), 4)
+            shares = torch.stack([torch.stack(losses) for losses in self._logged])  # (steps, 5)
+            steps = [Losses(*step) for step in self.accelerator.reduce(shares, "mean")]
+            contrasted = [losses for losses in steps if losses.info_nce] or steps
+            logs["loss_spans"] = round(_mean(losses.spans for losses in steps), 4)
             for term in ("info_nce", "kl", "rank"):
                 logs[term] = round(_mean(getattr(losses, term) for losses in contrasted), 4)
             self._logged.clear()
         super().log(logs, *args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # what their writers raise on a full disk
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(f"{folder}: could not be written ({error}); --resume goes on from the one before") from error
 
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         """Save the weights that are evaluated; where they are averages, the optimizer's state has the trained ones."""
@@ -151,6 +181,8 @@ class SMNERTrainer(Trainer):
         for name, dataset in self.valid.items():
             metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, self.entities(dataset)).f1
         metrics[f"{metric_key_prefix}_f1"] = sum(metrics.values()) / len(metrics)
+        # every process decides by the same figures when to stop and what was best, whatever its rounding
+        (metrics,) = broadcast_object_list([metrics])
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -176,7 +208,7 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         metric_for_best_model="f1" if evaluate else None,
         greater_is_better=True if evaluate else None,
         logging_steps=50,
-        report_to="tensorboard",
+        report_to=recipe.report_to or "none",
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,
         dataloader_pin_memory=torch.cuda.is_available(),

@@ -176,6 +176,7 @@ def test_the_bottleneck_takes_the_critic_it_is_told() -> None:
 def loss_terms(bottleneck: CrossModalBottleneck, posts: int) -> tuple[Tensor, Tensor, Gaussian, Gaussian]:
     text, image = gaussian(posts, 4), gaussian(posts, 4)
     loss = bottleneck.loss(text, image, text.mean, image.mean)
+    assert loss is not None
     return loss.info_nce, loss.kl, text, image
 
 

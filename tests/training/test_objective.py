@@ -122,10 +122,17 @@ def test_the_divergence_is_torchs_in_both_directions_and_zero_between_equals() -
 
 
 def test_two_passes_score_their_mean_plus_the_weighted_divergence() -> None:
-    """An untagged word, so that no span loss is in the way: bottlenecks 0.21 and 0, and 2 · ⅛ ln 3."""
-    spans = enumerate_spans(torch.ones(1, 1, dtype=torch.bool), 4)
-    first = SMNEROutput(logits=torch.zeros(1, 1, 2), spans=spans, bottleneck=TERMS)
-    second = SMNEROutput(logits=torch.tensor([[[0, LN3]]]), spans=spans)
-    losses = objective().twice(first, second, torch.tensor([[IGNORED]]))
-    torch.testing.assert_close(losses.total, torch.tensor(0.21 / 2 + LN3 / 4))
+    """An untagged word, so that no span loss is in the way: the passes' mean bottleneck 0.21, and 2 · ⅛ ln 3."""
+    spans = enumerate_spans(torch.ones(2, 1, dtype=torch.bool), 4)
+    logits = torch.tensor([[[0, 0]], [[0, LN3]]])
+    losses = objective().twice(SMNEROutput(logits=logits, spans=spans, bottleneck=TERMS), torch.tensor([[IGNORED]]))
+    torch.testing.assert_close(losses.total, torch.tensor(0.21 + LN3 / 4))
     assert losses.spans == 0
+
+
+def test_the_span_loss_of_two_passes_is_their_mean() -> None:
+    """Ln 3 for the first copy and 0 for the second, which is sure; the divergence is not weighed here."""
+    spans = enumerate_spans(torch.ones(2, 1, dtype=torch.bool), 1)
+    logits = torch.tensor([[[0.0, 0, 0]], [[0, 1000, 0]]])
+    losses = objective().twice(SMNEROutput(logits=logits, spans=spans), torch.tensor([[1]]))
+    torch.testing.assert_close(losses.spans, torch.tensor(LN3 / 2))

@@ -302,12 +302,61 @@ def test_features_of_the_same_encoder_with_other_weights_are_refused(
         train(other, [DataSource(source.path, image_features=made)], tmp_path / "second")
 
 
-def test_several_processes_are_refused(
-    recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_run_folder_has_what_the_run_was_made_of_and_how_it_went(
+    recipe: Recipe, source: DataSource, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="several processes is not supported"):
-        train(recipe, [source], tmp_path / "run")
+    train(small(recipe, epochs=25, patience=0), [source], tmp_path / "run")
+    run = tmp_path / "run" / "run"
+    record = json.loads((run / "recipe.json").read_text("utf-8"))
+    assert record["recipe"]["seed"] == 0
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert record["data"].keys() == {"eight train", "eight valid"}
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 26))
+    assert any(entry.keys() >= {"loss", "info_nce"} for entry in logged)
+    assert list((run / "checkpoints").rglob("events.out.tfevents.*"))
+
+
+def test_the_recipe_says_which_trackers_are_reported_to(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    train(small(recipe, max_steps=1, report_to=None), [source], tmp_path / "run")
+    assert not list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_a_run_does_not_go_on_with_other_image_features(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    for i in range(2):
+        file = ready_features(tmp_path / "f.safetensors", width=7 + i, regions=3)
+        ready, only = DataSource(source.path, image_features=file), small(recipe, max_steps=1)
+        if i == 0:
+            train(only, [ready], tmp_path / "run")
+    with pytest.raises(ValueError, match="began with, but: eight image features "):
+        train(only, [ready], tmp_path / "run", resume=True)
+
+
+def test_lost_photos_are_counted_and_listed(
+    recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
+) -> None:
+    """Posts 0, 2, 4 and 6 have a photo; 2's breaks, 4's goes, and the four others never had theirs."""
+    assert source.images is not None
+    (source.path / "valid.txt").unlink()
+    (source.images / "2.png").write_bytes(b"\x89PNG")
+    (source.images / "4.png").unlink()
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    file = tmp_path / "run" / "run" / "lost-photos.tsv"
+    said = f"eight: 2 training posts have a photo; not used: 5 missing, 1 unreadable, listed in {file}\n"
+    assert said in capsys.readouterr().out
+    header, *rows = [line.split("\t") for line in file.read_text("utf-8").splitlines()]
+    assert header == ["source", "post", "reason", "photo"]
+    unreadable = ["eight", "2", "unreadable", str(source.images / "2.png")]
+    assert sorted(rows) == sorted([unreadable, *(["eight", name, "missing", name] for name in "13457")])
+    assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, *[False] * 5, True, False]
+
+
+def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
+    (source.path / "valid.txt").unlink()
+    train(small(recipe, max_steps=1), [DataSource(source.path, image_features=file)], tmp_path / "run")
+    rows = (tmp_path / "run" / "run" / "lost-photos.tsv").read_text("utf-8").splitlines()[1:]
+    assert rows == [f"eight\t{name}\twithout features\t{name}" for name in "1357"]
 
 
 def test_held_out_posts_are_the_same_whatever_their_order() -> None:
@@ -409,13 +458,13 @@ def test_photos_are_encoded_once_and_the_features_kept(recipe: Recipe, source: D
     assert file.encoder == "timm:test_efficientnet"
 
 
-def test_a_broken_photo_is_said_aloud_and_its_post_is_one_without(
-    recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_a_broken_photo_makes_its_post_one_without(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer], fine_tuned: bool
 ) -> None:
     assert source.images is not None
     (source.images / "2.png").write_bytes(b"\x89PNG")
-    train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    assert f"{source.images / '2.png'}: cannot be read" in capsys.readouterr().out
+    train(small(recipe, max_steps=1, fine_tune_image_encoder=fine_tuned), [source], tmp_path / "run")
     assert [trainers[0].parts[0].has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
     assert "| eight | 8 | 3 |" in (tmp_path / "run" / "README.md").read_text("utf-8")
 

@@ -78,3 +78,30 @@ def test_posts_of_one_kind_alone_are_sampled_too(kind: bool) -> None:
 
 def test_no_posts_have_an_empty_order() -> None:
     assert list(GroupedSampler([], [], batch_size=2, seed=0)) == []
+
+
+@pytest.mark.parametrize(("posts", "processes"), [(POSTS, 2), (POSTS, 4), (295, 4), (16, 2)])
+def test_several_processes_together_see_a_single_ones_batches(posts: int, processes: int) -> None:
+    """Four processes with two posts each; 295 posts leave seven for the last batch."""
+    settings = {"batch_size": SIZE, "seed": 0}
+    whole = batches(list(GroupedSampler(LENGTHS[:posts], PHOTOS[:posts], **settings)))
+    samplers = [
+        GroupedSampler(LENGTHS[:posts], PHOTOS[:posts], **settings, process=process, processes=processes)
+        for process in range(processes)
+    ]
+    own = SIZE // processes
+    for sampler in samplers:
+        assert len(list(sampler)) == len(sampler)
+    parts = [[indices[i : i + own] for i in range(0, len(indices), own)] for indices in map(list, samplers)]
+    assert [[i for part in step for i in part] for step in zip(*parts, strict=True)] == whole
+
+
+def test_no_process_stays_without_a_post_in_the_last_batch() -> None:
+    """Nine posts in batches of eight: the ninth is seen by both."""
+    samplers = [
+        GroupedSampler([1] * 9, [False] * 9, batch_size=8, seed=0, process=process, processes=2) for process in (0, 1)
+    ]
+    first, second = map(list, samplers)
+    assert len(first) == len(second) == len(samplers[0]) == 5
+    assert first[4] == second[4]
+    assert sorted({*first, *second}) == list(range(9))

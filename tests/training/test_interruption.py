@@ -1,0 +1,225 @@
+"""Runs that are killed or whose disk is full: they go on to the same bytes, and the last good checkpoint stays good."""
+
+import functools
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback, TrainerState
+
+import training.run
+from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
+from tests.conftest import Start
+from training.image_feature_writer import ImageFeatureWriter
+from training.recipe import Recipe
+from training.run import train
+from training.run_folder import last_checkpoint
+from training.sources import DataSource
+from training.train import main
+from training.trainer import SMNERTrainer
+
+
+@pytest.fixture(scope="module")
+def four_epochs(recipe: Recipe) -> Recipe:
+    """Two steps and a checkpoint each, with everything random that there is."""
+    return recipe.model_copy(update={"epochs": 4, "image_dropout": 0.3, "weight_average": 0.9})
+
+
+@pytest.fixture
+def source(source: DataSource) -> DataSource:
+    """Without a valid split, so that the last epoch is kept."""
+    (source.path / "valid.txt").unlink()
+    return source
+
+
+@pytest.fixture(scope="module")
+def expected(
+    four_epochs: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path_factory: pytest.TempPathFactory
+) -> bytes:
+    """The weights of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    source = write_dataset(folder / "eight")
+    (source.path / "valid.txt").unlink()
+    return weights(train(four_epochs, [source], folder / "run").checkpoint)
+
+
+def weights(checkpoint: Path) -> bytes:
+    verify_checkpoint(checkpoint)
+    return (checkpoint / WEIGHTS_FILE).read_bytes()
+
+
+def die(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_the_second_time(before: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Does what ``before`` does once, then dies."""
+    calls: list[bool] = []
+
+    def work(*given: Any, **more: Any) -> Any:
+        calls.append(True)
+        if len(calls) == 2:
+            die()
+        return before(*given, **more) if before else None
+
+    return work
+
+
+def half_a_state(state: TrainerState, path: str) -> None:
+    """Trainer's last file, cut off in the middle."""
+    if path.endswith("checkpoint-4/trainer_state.json"):
+        Path(path).write_text('{"global_step": 4, "stateful_callbacks"', "utf-8")
+        die()
+    whole_state(state, path)
+
+
+def half_of_the_files(path: Path, target: Path) -> Path:
+    """The final checkpoint's files on their way to their places, but for the last of them."""
+    if path.name == "SHA256SUMS":
+        die()
+    return whole_file(path, target)
+
+
+whole_state, whole_file = TrainerState.save_to_json, Path.replace
+MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
+    "photos are encoded": (ImageFeatureWriter, "finish", die),
+    "the first step": (SMNERTrainer, "compute_loss", die),
+    "the optimizer is saved": (
+        SMNERTrainer,
+        "_save_optimizer_and_scheduler",
+        die_the_second_time(SMNERTrainer._save_optimizer_and_scheduler),
+    ),
+    "the trainer's state is written": (TrainerState, "save_to_json", half_a_state),
+    "the last step is done": (training.run, "save_checkpoint", die),
+    "the checkpoint's files take their places": (Path, "replace", half_of_the_files),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_killed_while(
+    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path, moment: str
+) -> None:
+    """… goes on to the same bytes."""
+
+    def doomed() -> None:
+        setattr(*MOMENTS[moment])
+        train(four_epochs, [source], tmp_path / "run")
+
+    child = start(doomed)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "SHA256SUMS").exists()
+    assert weights(train(four_epochs, [source], tmp_path / "run", resume=True).checkpoint) == expected
+
+
+def test_a_run_killed_at_any_moment_again_and_again_ends_with_the_same_bytes(
+    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
+) -> None:
+    """The moments lie within the time that the last try took, so that most of them lie within a run."""
+    go_on = functools.partial(train, four_epochs, [source], tmp_path / "run", resume=True)
+    begin = time.monotonic()
+    train(four_epochs, [source], tmp_path / "timed")
+    whole, moments = time.monotonic() - begin, []
+    for _ in range(3):
+        child = start(go_on)
+        moments.append(random.uniform(0, whole))
+        child.join(moments[-1])
+        child.kill()
+        child.join()
+    assert weights(go_on().checkpoint) == expected, f"killed after {moments} s"
+
+
+def test_a_finished_run_that_is_resumed_trains_no_step_more(
+    four_epochs: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainer went on where a number of steps or the patience had stopped it: it looks only after a step."""
+    stopped = four_epochs.model_copy(update={"max_steps": 3})
+    before = weights(train(stopped, [source], tmp_path / "run").checkpoint)
+    monkeypatch.setattr(SMNERTrainer, "compute_loss", lambda *_, **__: pytest.fail("another step"))
+    assert weights(train(stopped, [source], tmp_path / "run", resume=True).checkpoint) == before
+
+
+def test_a_full_disk_is_said_in_a_line_and_the_checkpoint_before_stays_whole(
+    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
+) -> None:
+    """Files may not grow beyond 20 kB once the first checkpoint is there."""
+    assert len(expected) > 20_000
+    keys = four_epochs.model_dump(exclude_none=True).items()
+    (tmp_path / "four.toml").write_text("".join(f"{key} = {_toml(value)}\n" for key, value in keys), "utf-8")
+    command = [str(tmp_path / "four.toml"), "--data", str(source.path), "--images", str(source.images)]
+    command += ["--output", str(tmp_path / "run")]
+
+    class Fill(TrainerCallback):
+        def on_save(self, *_: Any, **__: Any) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+
+    class Filling(SMNERTrainer):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            self.add_callback(Fill())
+
+    def work() -> None:
+        training.run.SMNERTrainer = Filling  # type: ignore[misc]
+        with (tmp_path / "stderr").open("w") as sys.stderr:
+            status = main(command)
+        (tmp_path / "status").write_text(str(status), "utf-8")
+
+    start(work).join()
+    assert (tmp_path / "status").read_text("utf-8") == "2"
+    said = (tmp_path / "stderr").read_text("utf-8")
+    (line,) = [line for line in said.splitlines() if "smner-train" in line]
+    assert line.startswith(f"smner-train: {tmp_path / 'run'}")
+    assert "checkpoint-4: could not be written" in line
+    assert "--resume goes on from the one before" in line
+    checkpoints = tmp_path / "run" / "run" / "checkpoints"
+    assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert main([*command, "--resume"]) == 0
+    assert weights(tmp_path / "run") == expected
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def test_ctrl_c_is_answered_with_the_way_to_go_on(
+    recipe: Recipe,
+    source: DataSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.train.train", interrupt)
+    assert main(["compact", "--data", str(source.path), "--output", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == f"smner-train: interrupted; go on with --resume --output {tmp_path / 'run'}\n"
+
+
+def test_checkpoints_that_are_not_whole_are_passed_over_and_removed(tmp_path: Path) -> None:
+    for step, content in ((2, WHOLE), (4, WHOLE), (6, WHOLE[:-1]), (8, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if content is not None:
+            (folder / "trainer_state.json").write_text(content, "utf-8")
+    found = last_checkpoint(tmp_path)
+    assert found is not None
+    assert (found.checkpoint, found.finished, found.best) == (str(tmp_path / "checkpoint-4"), False, "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
+
+
+WHOLE = json.dumps(
+    {"best_model_checkpoint": "b", "stateful_callbacks": {"TrainerControl": {"args": {"should_training_stop": False}}}}
+)
+
+
+def test_where_nothing_was_written_nothing_is_gone_on_from(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "nowhere") is None

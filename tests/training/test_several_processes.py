@@ -1,0 +1,142 @@
+"""Two processes against one with the same global batch: the weights are the same but for the order of sums."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import set_seed
+
+from model.bottleneck import Gaussian
+from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
+from tests.training.noiseless import without_noise
+from training.encoders import build
+from training.recipe import Recipe
+from training.run import train
+from training.sources import DataSource
+
+ROOT = Path(__file__).parents[2]
+Together = Callable[[Callable[[int], object]], None]
+
+
+@pytest.fixture
+def twelve(source: DataSource) -> DataSource:
+    """Twelve posts, 0, 2, 4, 6, 8 and 10 with a photo.
+
+    In batches of four the last one has two posts with a photo and two without, and each kind in a process of its own.
+    """
+    assert source.images is not None
+    posts = (source.path / "train.txt").read_text("utf-8").split("\n\n")
+    more = [post.replace(f"IMGID:{i}\n", f"IMGID:{i + 8}\nwell\tO\n") for i, post in enumerate(posts[:4])]
+    (source.path / "train.txt").write_text("\n\n".join(post.strip("\n") for post in [*posts, *more]) + "\n", "utf-8")
+    for i in (0, 2):
+        shutil.copy(source.images / f"{i}.png", source.images / f"{i + 8}.png")
+    return source
+
+
+@pytest.fixture
+def quiet(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> Recipe:
+    """Three epochs of three batches of four posts, with nothing random in a step."""
+    folder = shutil.copytree(text_encoder, tmp_path / "text-encoder")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    changes = {
+        "text_encoder": str(folder),
+        "image_dropout": 0.0,
+        "epochs": 3,
+        "patience": 0,
+        "cmib_weight": 1.0,
+        "critic": "cosine",
+        "cmib_beta": 1e-4,
+    }
+    return recipe.model_copy(update=changes)
+
+
+def alone(recipe: Recipe, source: DataSource, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name in ((torch.nn.Dropout, "forward"), (Gaussian, "sample")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # to be put back
+    without_noise()
+    train(recipe, [source], output)
+
+
+def last_weights(output: Path) -> dict[str, torch.Tensor]:
+    """Of the last epoch, whether it was the best or not."""
+    return load_file(output / "run" / "checkpoints" / "checkpoint-9" / WEIGHTS_FILE)
+
+
+def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
+    first, second = last_weights(one), last_weights(two)
+    set_seed(recipe.seed)
+    before = build(recipe, ["PER", "LOC"])[0].state_dict()
+    assert max(float((first[name] - before[name]).abs().max()) for name in first) > 1e-2
+    torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
+
+
+def test_torchrun_with_two_processes_trains_as_one_process_does(
+    quiet: Recipe, twelve: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = quiet.model_copy(update={"batch_size": 2})
+    lines = [f"{key} = {json.dumps(value)}\n" for key, value in half.model_dump(exclude_none=True).items()]
+    (tmp_path / "half.toml").write_text("".join(lines), "utf-8")
+    command: list[Any] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [ROOT / "tests" / "training" / "noiseless.py", tmp_path / "half.toml", "--output", tmp_path / "two"]
+    command += ["--data", twelve.path, "--images", twelve.images]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("F1 on eight valid") == 1  # the main process alone speaks
+    alone(quiet, twelve, tmp_path / "one", monkeypatch)
+    assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
+    verify_checkpoint(tmp_path / "two")
+
+
+@pytest.mark.parametrize("changes", [{"consistency_weight": 1.0}, {"use_cmib": False, "weight_average": 0.9}])
+def test_two_processes_train_as_one_whatever_the_recipe(
+    quiet: Recipe,
+    twelve: DataSource,
+    together: Together,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+) -> None:
+    changed = quiet.model_copy(update=changes)
+
+    def work(_: int) -> None:
+        without_noise()
+        train(changed.model_copy(update={"batch_size": 2}), [twelve], tmp_path / "two")
+
+    together(work)
+    alone(changed, twelve, tmp_path / "one", monkeypatch)
+    assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
+
+
+def test_dropped_photos_and_noise_differ_between_processes(
+    recipe: Recipe, twelve: DataSource, together: Together, tmp_path: Path
+) -> None:
+    def work(rank: int) -> None:
+        train(recipe.model_copy(update={"batch_size": 2, "max_steps": 1}), [twelve], tmp_path / "two")
+        torch.save(torch.rand(4), tmp_path / str(rank))
+
+    together(work)
+    assert not torch.equal(torch.load(tmp_path / "0"), torch.load(tmp_path / "1"))
+
+
+def test_an_error_of_the_main_process_ends_the_others_too(
+    recipe: Recipe, twelve: DataSource, together: Together, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("data", "utf-8")
+
+    def work(_: int) -> None:
+        with pytest.raises((FileExistsError, ValueError), match="run is not empty"):
+            train(recipe, [twelve], tmp_path / "run")
+
+    together(work)
