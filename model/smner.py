@@ -17,6 +17,7 @@ from model.classifier import SpanClassifier
 from model.configuration import SMNERConfig
 from model.image_encoder import ImageEncoder
 from model.morphology import MorphInputs
+from model.processes import process_count, sum_over_processes
 from model.span_encoder import SpanEncoder
 from model.spans import Spans, enumerate_spans
 
@@ -143,6 +144,8 @@ class SMNER(PreTrainedModel):
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t
 
         image = self._image_states(image_mask, pixel_values, image_features, image_feature_mask)
+        if output_bottleneck and process_count() > 1:
+            image = self._image_states_as_others(image, states)
         text_posterior = image_posterior = loss = None
         image_global = None if image is None else image.states[:, 0]  # h_v^g
         if self.bottleneck is not None:
@@ -150,12 +153,11 @@ class SMNER(PreTrainedModel):
             if image is not None and image_global is not None:
                 image_posterior = self.bottleneck.image_posterior(image_global)
                 image_global = self._draw(image_posterior)  # z_v
-            if output_bottleneck:
-                mask = None if image is None else image.post_mask
-                loss = self._bottleneck_loss(text_posterior, image_posterior, image_global, mask, passes)
-                if loss is None:
-                    # DDP waits for a gradient of whatever an output hangs on, and none will come
-                    text_posterior = Gaussian(*(part.detach() for part in text_posterior))
+                if output_bottleneck:
+                    loss = self._bottleneck_loss(text_posterior, image_posterior, image_global, image.post_mask, passes)
+            elif output_bottleneck:
+                # DDP waits for a gradient of whatever an output hangs on, and none will come
+                text_posterior = Gaussian(*(part.detach() for part in text_posterior))
 
         global_slot = self.no_image.expand(len(states), -1)
         keys, key_mask = global_slot[:, None], attention_mask.new_ones(len(states), 1, dtype=torch.bool)
@@ -198,16 +200,25 @@ class SMNER(PreTrainedModel):
         dtype = self.image_projection.weight.dtype
         return _ImageStates(self.image_projection(image_features.to(dtype)), image_mask, regions)
 
+    def _image_states_as_others(self, image: "_ImageStates | None", states: Tensor) -> "_ImageStates | None":
+        """Without photos here but in another process: image states for no post, so that weights are used alike.
+
+        Processes that train together have to meet in the same collectives, forward and backward.
+        """
+        own = torch.tensor(int(image is not None), device=states.device)
+        if int(sum_over_processes(own)) == 0 or image is not None:
+            return image
+        nothing = states.new_zeros(len(states), 1, self.image_projection.in_features)
+        nobody = torch.zeros(len(states), dtype=torch.bool, device=states.device)
+        dtype = self.image_projection.weight.dtype
+        return _ImageStates(self.image_projection(nothing.to(dtype)), nobody, nobody[:, None][:, :0])
+
     def _bottleneck_loss(
-        self, text: Gaussian, image: Gaussian | None, image_sample: Tensor | None, mask: Tensor | None, passes: int
+        self, text: Gaussian, image: Gaussian, image_sample: Tensor, mask: Tensor, passes: int
     ) -> BottleneckLoss | None:
-        """Mean over the passes of eq. 2's terms; a process without photos still has its part in the others'."""
+        """Mean over the passes of eq. 2's terms."""
         assert self.bottleneck is not None
-        if image is None or image_sample is None or mask is None:
-            mask = torch.zeros(len(text.mean), dtype=torch.bool, device=text.mean.device)
-            image, image_sample, text_sample = text, text.mean, text.mean
-        else:
-            text_sample = self._draw(text)
+        text_sample = self._draw(text)
         found = []
         for rows in torch.arange(len(mask), device=mask.device).chunk(passes):
             real = rows[mask[rows]]

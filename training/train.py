@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from tqdm import tqdm
 
 from model.errors import SMNERError
 from training.launch import join_processes
@@ -68,19 +69,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = train(recipe, sources, options.output, resume=options.resume)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        print(f"smner-train: recipe {options.recipe}: {faults}", file=sys.stderr)
+        _complain(f"recipe {options.recipe}: {faults}")
         return 2
     except (SMNERError, ValueError, OSError, ImportError) as error:
-        print(f"smner-train: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(" ".join(str(error).split()))
         return 2
     except KeyboardInterrupt:
-        print(f"smner-train: interrupted; go on with --resume --output {options.output}", file=sys.stderr)
+        _complain(f"interrupted; go on with --resume --output {options.output}")
         return 130
     for name, f1 in result.f1.items():
         say(f"F1 on {name} valid: {f1:.4f}")
     say(f"checkpoint: {result.checkpoint}")
     join_processes().destroy_process_group()
     return 0
+
+
+def _complain(message: str) -> None:
+    tqdm.write(f"smner-train: {message}", file=sys.stderr)  # a progress bar may stand in that line
 
 
 if __name__ == "__main__":

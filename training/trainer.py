@@ -63,6 +63,8 @@ class SMNERTrainer(Trainer):
             eval_dataset=ConcatDataset(valid.values()) if valid else None,
             callbacks=[EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [],
         )
+        if self.is_fsdp_enabled and (recipe.weight_average or recipe.fine_tune_image_encoder):
+            raise ValueError("weight_average and fine_tune_image_encoder do not work with FSDP")
         if self.args.process_index:  # Trainer seeds all processes alike, and their dropout and z would be the same
             torch.manual_seed(recipe.seed + self.args.process_index)
 

@@ -30,7 +30,7 @@ def outcome(critic: str, rows: slice) -> dict[str, Tensor]:
     text, image = (Gaussian(one.mean[rows], one.deviation[rows]) for one in (text, image))
     loss = bottleneck.loss(text, image, text.mean, image.mean)
     assert loss is not None
-    (loss.info_nce + loss.kl).backward()
+    torch.autograd.backward(loss.info_nce + loss.kl)
     gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in bottleneck.named_parameters()}
     return {**BottleneckLoss(*(term.detach() for term in loss))._asdict(), **gradients}
 

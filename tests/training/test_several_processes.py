@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import set_seed
 
 from model.bottleneck import Gaussian
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from tests.training.noiseless import without_noise
+from training.dataset import Collator, PostDataset
 from training.encoders import build
+from training.objective import Objective
 from training.recipe import Recipe
 from training.run import train
 from training.sources import DataSource
@@ -60,11 +65,12 @@ def quiet(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def alone(recipe: Recipe, source: DataSource, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is random in a step is not in this test, in this process and in those it forks."""
     for owner, name in ((torch.nn.Dropout, "forward"), (Gaussian, "sample")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # to be put back
     without_noise()
-    train(recipe, [source], output)
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:
@@ -81,7 +87,7 @@ def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
 
 
 def test_torchrun_with_two_processes_trains_as_one_process_does(
-    quiet: Recipe, twelve: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: Recipe, twelve: DataSource, noiseless: None, tmp_path: Path
 ) -> None:
     half = quiet.model_copy(update={"batch_size": 2})
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in half.model_dump(exclude_none=True).items()]
@@ -93,7 +99,7 @@ def test_torchrun_with_two_processes_trains_as_one_process_does(
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("F1 on eight valid") == 1  # the main process alone speaks
-    alone(quiet, twelve, tmp_path / "one", monkeypatch)
+    train(quiet, [twelve], tmp_path / "one")
     assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
     verify_checkpoint(tmp_path / "two")
 
@@ -102,20 +108,53 @@ def test_torchrun_with_two_processes_trains_as_one_process_does(
 def test_two_processes_train_as_one_whatever_the_recipe(
     quiet: Recipe,
     twelve: DataSource,
+    noiseless: None,
     together: Together,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
 ) -> None:
     changed = quiet.model_copy(update=changes)
 
     def work(_: int) -> None:
-        without_noise()
         train(changed.model_copy(update={"batch_size": 2}), [twelve], tmp_path / "two")
 
     together(work)
-    alone(changed, twelve, tmp_path / "one", monkeypatch)
+    train(changed, [twelve], tmp_path / "one")
     assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
+
+
+def test_fsdp_has_the_gradients_of_one_process(
+    quiet: Recipe, twelve: DataSource, noiseless: None, together: Together, tmp_path: Path
+) -> None:
+    """Trainer has FSDP on accelerators alone; here what it calls is called on two CPU processes.
+
+    One has the posts 0 to 3, two of them with a photo, the other the posts 5 and 7, without.
+    """
+    recipe = quiet.model_copy(update={"critic": "mlp", "cmib_beta": 0.01, "fine_tune_image_encoder": False})
+    objective = Objective(no_entity_weight=0.5, cmib_weight=1.0, cmib_beta=0.01, consistency_weight=0.0)
+    set_seed(0)
+    model, processor = build(recipe, ["PER", "LOC"])
+    examples = PostDataset(twelve.read("train"), processor, decode_photos=True)
+    collator = Collator(processor, model.config.label2id, recipe.max_span_width)
+
+    def gradients(network: torch.nn.Module, posts: list[int]) -> dict[str, torch.Tensor]:
+        batch = collator([examples[i] for i in posts])
+        labels = batch.pop("labels")
+        torch.autograd.backward(objective(network.train()(**batch, output_bottleneck=True), labels).total)
+        return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+    def work(rank: int) -> None:
+        warnings.simplefilter("ignore")  # torch's, of what an operation in place would do to an output
+        torch.distributed.init_process_group("gloo")
+        mesh = init_device_mesh("cpu", (2,))
+        for layer in model.text_encoder.encoder.layer:
+            fully_shard(layer, mesh=mesh)
+        sharded = gradients(fully_shard(model, mesh=mesh), [[0, 1, 2, 3], [5, 7]][rank])
+        torch.save({name: gradient.full_tensor() for name, gradient in sharded.items()}, tmp_path / str(rank))
+
+    together(work)
+    whole = gradients(model, [0, 1, 2, 3, 5, 7])
+    torch.testing.assert_close(torch.load(tmp_path / "0"), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_dropped_photos_and_noise_differ_between_processes(
