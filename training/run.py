@@ -6,6 +6,7 @@ trainer's own checkpoints, the teacher) lies in its subfolder ``run``.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -89,7 +90,7 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
                 file.check(encoder)
             elif part.photos():
                 path = run / f"image-features-{part.name}.safetensors"
-                broken[i] = on_main_process(lambda part=part, path=path: cache_images(part.photos(), path, encoder))
+                broken[i] = on_main_process(partial(cache_images, part.photos(), path, encoder))
                 features[i] = ImageFeatureFile(path)
     data = replace(data, parts=[part.without(photos) for part, photos in zip(data.parts, broken, strict=True)])
 

@@ -96,7 +96,7 @@ def last_checkpoint(folder: Path) -> Resumption | None:
     return Resumption(str(path), control["should_training_stop"], state["best_model_checkpoint"] or str(path))
 
 
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
+class MetricsFile(TrainerCallback):
     """Keeps everything that Trainer logs, the losses and every epoch's scores, one JSON object a line."""
 
     def __init__(self, path: Path) -> None:

@@ -118,9 +118,10 @@ class SMNERTrainer(Trainer):
             collate_fn=self.collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        return prepare_data_loader(
+        prepared: DataLoader[Any] = prepare_data_loader(
             loader, device=self.args.device, num_processes=1, process_index=0, put_on_device=True
         )
+        return prepared
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
@@ -184,7 +185,7 @@ class SMNERTrainer(Trainer):
             metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, self.entities(dataset)).f1
         metrics[f"{metric_key_prefix}_f1"] = sum(metrics.values()) / len(metrics)
         # every process decides by the same figures when to stop and what was best, whatever its rounding
-        (metrics,) = broadcast_object_list([metrics])
+        metrics = dict(broadcast_object_list([metrics])[0])
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -10,8 +10,8 @@ from training.train import main
 
 def without_noise() -> None:
     """No dropout, and every z is its mean."""
-    nn.Dropout.forward = _as_it_is  # type: ignore[method-assign]
-    Gaussian.sample = _mean  # type: ignore[method-assign]
+    nn.Dropout.forward = _as_it_is  # type: ignore[method-assign, assignment]
+    Gaussian.sample = _mean  # type: ignore[method-assign, assignment]
 
 
 def _as_it_is(_: nn.Dropout, given: Tensor) -> Tensor:
