@@ -49,7 +49,8 @@ def arguments() -> argparse.ArgumentParser:
     """The command line of ``smner-train``."""
     parser = argparse.ArgumentParser("smner-train", description="Train SMNER by a recipe.")
     parser.add_argument(
-        "recipe", help="a recipe's name (paper-twitter2015, paper-twitter2017, compact, large) or a .toml file"
+        "recipe",
+        help="a recipe's name (paper-twitter2015, paper-twitter2017, smner-best, large, compact) or a .toml file",
     )
     add_data_arguments(parser, required=True)
     parser.add_argument("--output", type=Path, required=True, help="folder for the run and its checkpoint")

@@ -112,7 +112,9 @@ PUBLISHED = {  # what their config.json on the hub says, and their parameters
 }
 
 
-@pytest.mark.parametrize("name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017"])
+@pytest.mark.parametrize(
+    "name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
+)
 def test_the_network_of_every_bundled_recipe_can_be_built(name: str, text_encoder: Path, tmp_path: Path) -> None:
     """Without weights, on no real memory; photos become the 7 x 7 regions that an explained answer has."""
     bundled = Recipe.load(name)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from training.recipe import Recipe, parse_override
 
-BUNDLED = ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017"]
+BUNDLED = ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
 CONTRACT = {
     "text_encoder", "image_encoder", "use_cmib", "use_cma", "max_span_width", "epochs", "batch_size",
     "encoder_learning_rate", "head_learning_rate", "cmib_weight", "cmib_beta", "no_entity_weight", "image_dropout",
