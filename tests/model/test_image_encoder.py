@@ -98,7 +98,7 @@ def test_a_folded_encoder_refuses_to_be_saved() -> None:
     """Without its batch norms it is not what the checkpoint's configuration says; it would not load again."""
     encoder = ImageEncoder("timm:test_efficientnet")
     fold_for_inference(encoder, size=64)
-    with pytest.raises(ValueError, match=r"SMNER\.from_pretrained loads"):
+    with pytest.raises(ValueError, match=r"SMNER\.from_pretrained load"):
         nn.Sequential(encoder).state_dict()
 
 

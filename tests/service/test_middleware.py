@@ -130,7 +130,7 @@ def test_a_client_that_leaves_while_its_photo_is_decoded_never_reaches_the_model
 def test_a_client_that_leaves_while_the_model_runs_does_not_disturb_those_in_its_batch(
     scripted: ScriptedRecognizer, serve: Serve
 ) -> None:
-    running = serve(scripted)
+    running = serve(scripted, max_batch_padding=10)  # two posts as unlike as these run together
     brake = Brake(scripted)
     with connect(running) as first, ThreadPoolExecutor(1) as pool, connect(running) as second:
         first.sendall(raw_post(TEXT_PART + b"--xx--\r\n"))

@@ -99,7 +99,7 @@ def prepare(recipe: Recipe, sources: Sequence[DataSource], work: Path) -> Qualit
             "sources": [
                 {
                     "name": part.name,
-                    "train_sha256": part.checksum,
+                    "train_sha256": part.checksums["train"],
                     "valid_sha256": source.checksum("valid"),
                     "posts": len(part.train),
                     "gold": len(own),
@@ -131,7 +131,7 @@ def _tagged(
 ) -> tuple[TrainingData, float]:
     """All posts tagged, and the seconds it took to make the teacher's tags."""
     untagged = [post for part in data.parts for post in part.train if post.entities is None]
-    read = [part.checksum for part in data.parts]
+    read = [part.checksums["train"] for part in data.parts]
     key = fingerprint([teacher.model_dump(mode="json"), read, [(post.id, post.words) for post in untagged]])
     file = work / f"teacher-{key}.json"
     if not file.is_file():

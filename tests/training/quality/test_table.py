@@ -49,7 +49,7 @@ def test_without_any_result_the_table_is_there_and_says_what_is_missing(
     text = document(cells, command="make quality", recipe="`tiny`")
     assert f"**Not there yet:** {'; '.join(cell.title for cell in cells)}." in text
     assert "\n    make quality\n" in text
-    assert f"| eight | 8 | 8 | 4 | `{data.parts[0].checksum}` |" in text
+    assert f"| eight | 8 | 8 | 4 | `{data.parts[0].checksums['train']}` |" in text
 
 
 def test_the_run_and_its_versions_stand_below(data: QualityData, recipe: Recipe, tmp_path: Path) -> None:
