@@ -45,24 +45,8 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
     """
     posts = [post for post in source.read(split) if post.entities is not None]
     types = recognizer.model.config.entity_types
-    _check(posts, types, source, split)
-    features = ImageFeatureFile(source.image_features) if source.image_features else None
-    width = recognizer.model.image_projection.in_features
-    if features is not None and features.feature_size != width:
-        raise ValueError(
-            f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
-        )
-    encoder, name = recognizer.model.image_encoder, recognizer.model.config.image_encoder
-    if features is not None and encoder is not None and features.encoder == name:
-        features.check(FrozenImageEncoder(features.encoder, encoder, recognizer.processor.photos))
-    dataset = PostDataset(
-        posts,
-        recognizer.processor,
-        features=features,
-        features_by_id=features is not None,
-        decode_photos=features is None,
-    )
-    collator = Collator(recognizer.processor, recognizer.model.config.label2id, recognizer.model.config.max_span_width)
+    check(posts, types, source, split)
+    dataset, collator = prepare(recognizer, source, posts)
     began = time.perf_counter()
     scored = predict_scored(recognizer.model, dataset, collator, progress=True)
     seconds = time.perf_counter() - began
@@ -79,7 +63,33 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
     }
 
 
-def _check(posts: Sequence[LabelledPost], types: Sequence[str], source: DataSource, split: str) -> None:
+def prepare(recognizer: Recognizer, source: DataSource, posts: Sequence[LabelledPost]) -> tuple[PostDataset, Collator]:
+    """Posts of a source with their photos or ready features, and what makes batches of them.
+
+    Raises:
+        ValueError: the features do not fit the checkpoint.
+    """
+    features = ImageFeatureFile(source.image_features) if source.image_features else None
+    config, encoder = recognizer.model.config, recognizer.model.image_encoder
+    width = recognizer.model.image_projection.in_features
+    if features is not None and features.feature_size != width:
+        raise ValueError(
+            f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
+        )
+    if features is not None and encoder is not None and features.encoder == config.image_encoder:
+        features.check(FrozenImageEncoder(features.encoder, encoder, recognizer.processor.photos))
+    dataset = PostDataset(
+        posts,
+        recognizer.processor,
+        features=features,
+        features_by_id=features is not None,
+        decode_photos=features is None,
+    )
+    return dataset, Collator(recognizer.processor, config.label2id, config.max_span_width)
+
+
+def check(posts: Sequence[LabelledPost], types: Sequence[str], source: DataSource, split: str) -> None:
+    """Refuse posts that a checkpoint with these types cannot be measured on."""
     if not posts:
         raise ValueError(f"{source.path}: {split} has no tagged posts")
     foreign = sorted(set(entity_types(posts)) - set(types))

@@ -125,6 +125,15 @@ def score_by_mention(
     )
 
 
+def score_by_width(posts: Sequence[LabelledPost], predicted: Predictions) -> dict[int, Scores]:
+    """Scores over the entities of each width in words, gold and predicted alike, the narrowest first."""
+    gold, found = _flat(posts, [post.entities or () for post in posts]), _flat(posts, predicted)
+    return {
+        width: _scores({x for x in gold if x.width == width}, {x for x in found if x.width == width})
+        for width in sorted({x.width for x in gold | found})
+    }
+
+
 def mentions(posts: Iterable[LabelledPost]) -> frozenset[str]:
     """The mentions tagged in ``posts``, lower-cased."""
     return frozenset(post.mention(entity) for post in posts for entity in post.entities or ())
@@ -135,6 +144,10 @@ class _Located:
     post: int
     entity: TypedWords
     mention: str
+
+    @property
+    def width(self) -> int:
+        return self.entity.end - self.entity.start + 1
 
 
 def _flat(posts: Sequence[LabelledPost], entities: Sequence[Iterable[TypedWords]]) -> set[_Located]:

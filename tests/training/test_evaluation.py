@@ -7,7 +7,16 @@ from seqeval.metrics import classification_report
 
 from model import SMNER, Recognizer, SMNERProcessor
 from training.dataset import Collator, PostDataset
-from training.evaluation import Predictions, Scores, mentions, predict, score, score_by_mention, score_by_type
+from training.evaluation import (
+    Predictions,
+    Scores,
+    mentions,
+    predict,
+    score,
+    score_by_mention,
+    score_by_type,
+    score_by_width,
+)
 from training.files import read_posts
 from training.posts import LabelledPost, TypedWords
 
@@ -70,6 +79,16 @@ def test_mentions_seen_in_training_are_scored_apart() -> None:
         scores(correct=1, predicted=1, gold=2),  # of two Romes one is found
         scores(correct=1, predicted=2, gold=2),  # Ann Lee found, Oslo missed
     )
+
+
+def test_each_width_has_its_own_scores() -> None:
+    """Ann Lee is found as Ann: a miss of two words and a false alarm of one; of three single words one is found."""
+    predicted = found([(0, 0, "PER"), (3, 3, "LOC")], [(0, 2, "LOC")])
+    assert score_by_width(POSTS, predicted) == {
+        1: scores(correct=1, predicted=2, gold=3),
+        2: Scores(0, 0, 0, 1),
+        3: Scores(0, 0, 0, 0),
+    }
 
 
 def perturbed(posts: list[LabelledPost], seed: int) -> Predictions:
