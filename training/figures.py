@@ -18,7 +18,7 @@ from training.calibration import calibration
 from training.evaluate import check, prepare
 from training.evaluation import mentions, predict_scored, score_by_mention, score_by_width, without_scores
 from training.posts import LabelledPost
-from training.run import RUN_FOLDER
+from training.run_folder import RUN_FOLDER
 from training.sources import DataSource
 
 _RESOLUTION = 150  # dots per inch of a .png
@@ -104,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = (options.checkpoint or embedded_checkpoint()) / RUN_FOLDER
     try:
         source = DataSource(options.data, options.images, options.image_features)
-        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
+        # ready features are checked against the weights of the image encoder, which folding changes
+        folded = options.image_features is None
+        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=folded)
         options.output.mkdir(parents=True, exist_ok=True)
         for name, figure in draw(recognizer, source, options.split, run if run.is_dir() else None):
             file = options.output / f"{name}.{options.format}"

@@ -48,19 +48,19 @@ def _lines(
         axes.plot(*zip(*points, strict=True), label=name, color=colours[i % len(colours)], marker=marker or None)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     if len(names) > 1:
-        axes.legend(frameon=False)
+        axes.legend(loc="best", framealpha=0.8, edgecolor="none")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
 
 
 def alignment(seen: Representations) -> Figure:
-    """Figure 3 of the paper: text and photo before and behind CMIB, and how alike they are before and behind CMA."""
+    """Figure 3 of the paper: text and photo before and after CMIB, and how alike they are before and after CMA."""
     clouds = [("before CMIB", seen.text, seen.image)]
     if seen.text_posterior is not None and seen.image_posterior is not None:
-        clouds.append(("behind CMIB", seen.text_posterior.mean, seen.image_posterior.mean))
+        clouds.append(("after CMIB", seen.text_posterior.mean, seen.image_posterior.mean))
     similarities = [("before CMA", seen.apart)] if len(seen.apart) else []
     if similarities and seen.attended is not None:
-        similarities.append(("behind CMA", seen.attended))
+        similarities.append(("after CMA", seen.attended))
     figure, panels = _panels(len(clouds) + len(similarities), columns=2, width=4.6, height=4.0)
     letters = iter("abcd")
     axes = iter(panels)
