@@ -18,7 +18,7 @@ from training.calibration import calibration
 from training.evaluate import check, prepare
 from training.evaluation import mentions, predict_scored, score_by_mention, score_by_width, without_scores
 from training.posts import LabelledPost
-from training.run_folder import RUN_FOLDER
+from training.run_folder import METRICS_FILE, RUN_FOLDER
 from training.sources import DataSource
 
 _RESOLUTION = 150  # dots per inch of a .png
@@ -68,16 +68,8 @@ def _kept_out(posts: Sequence[LabelledPost], run: Path | None) -> list[LabelledP
 
 
 def history(run: Path) -> list[dict[str, float]]:
-    """What Trainer has logged of a run up to its last checkpoint.
-
-    Raises:
-        FileNotFoundError: it has not come to a checkpoint.
-    """
-    states = [json.loads(file.read_text("utf-8")) for file in run.glob("checkpoints/checkpoint-*/trainer_state.json")]
-    if not states:
-        raise FileNotFoundError(f"{run}: no checkpoints/checkpoint-*/trainer_state.json")
-    logged: list[dict[str, float]] = max(states, key=lambda state: int(state["global_step"]))["log_history"]
-    return logged
+    """What a run has logged, its losses and every epoch's scores; raises FileNotFoundError if it has not begun to."""
+    return [json.loads(line) for line in (run / METRICS_FILE).read_text("utf-8").splitlines()]
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -26,6 +26,7 @@ from training.model_card import model_card
 from training.posts import LabelledPost
 from training.recipe import Recipe
 from training.run_folder import (
+    METRICS_FILE,
     RUN_FOLDER,
     MetricsFile,
     claim,
@@ -112,7 +113,7 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
         valid={part.name: dataset(part.valid, part, file) for part, file in sources if part.valid},
         output=run / "checkpoints",
     )
-    trainer.add_callback(MetricsFile(run / "metrics.jsonl"))
+    trainer.add_callback(MetricsFile(run / METRICS_FILE))
     on_main_process(lambda: _report_photos(run, data, trainer))
     _fit(trainer, run / "checkpoints", resume=resume)
     return _finish(recipe, trainer, processor, data, output)

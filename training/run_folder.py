@@ -18,6 +18,7 @@ from training.dataset import PostDataset
 from training.recipe import Recipe
 
 RUN_FOLDER = "run"
+METRICS_FILE = "metrics.jsonl"
 _STATE_FILE = "trainer_state.json"  # the last file of a checkpoint that Trainer writes
 _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "timm", "tokenizers", "safetensors", "pillow")
 

@@ -87,15 +87,13 @@ def test_of_untagged_posts_those_kept_out_of_training_are_shown(
     run.mkdir()
     ((_, every),) = draw(recognizer, DataSource(source.path), "posts", None)
     (run / "held_out.txt").write_text("0\n4\n", "utf-8")
-    (run / "checkpoints" / "checkpoint-1").mkdir(parents=True)
-    state = {"global_step": 1, "log_history": [{"epoch": 1.0, "loss": 1.0, "loss_spans": 1.0}]}
-    (run / "checkpoints" / "checkpoint-1" / "trainer_state.json").write_text(json.dumps(state), "utf-8")
+    (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1.0, "loss": 1.0, "loss_spans": 1.0}), "utf-8")
     _, (_, kept_out) = draw(recognizer, DataSource(source.path), "posts", run)
     assert titles(every)[0].startswith("(a) before CMIB, 3 posts")
     assert titles(kept_out)[0].startswith("(a) before CMIB, 2 posts")
 
 
-def test_the_curves_are_those_of_the_last_checkpoint(overfitted: tuple[RunResult, DataSource]) -> None:
+def test_the_curves_are_those_of_the_whole_run(overfitted: tuple[RunResult, DataSource]) -> None:
     """Forty epochs, F1 after each."""
     logged = history(overfitted[0].checkpoint / "run")
     assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 41))
