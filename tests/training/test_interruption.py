@@ -8,11 +8,12 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerCallback, TrainerState
 
 import training.run
@@ -25,6 +26,15 @@ from training.run_folder import last_checkpoint
 from training.sources import DataSource
 from training.train import main
 from training.trainer import SMNERTrainer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As many as the children have that are killed: sums over other shares of the work differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
