@@ -62,7 +62,7 @@ def test_at_four_times_its_peak_it_answers_what_it_can_and_refuses_the_rest_at_o
     alone = answers_alone(served, made_up)
     with LoadGenerator(made_up) as generator:
         peak = generator.offer(Load(port=served.port, clients=CLIENTS, seconds=3)).rate
-        generator.offer(Load(port=served.port, rate=4 * peak, seconds=2))  # until memory has the size that it needs
+        generator.offer(Load(port=served.port, rate=4 * peak, seconds=6))  # until memory has the size that it needs
         before = served.memory
         result = generator.offer(Load(port=served.port, rate=4 * peak, seconds=seconds, keep_answers=True))
     assert set(result.outcomes) == {"200", "503 overloaded", "probe 200"}
@@ -75,5 +75,6 @@ def test_at_four_times_its_peak_it_answers_what_it_can_and_refuses_the_rest_at_o
     assert percentile(result.refused, 50) < 0.05
     assert percentile(result.probes, 90) < 0.1
     assert max(result.probes) < 1.0
+    print(f"memory {before / MIB:.0f} MiB before, {served.memory / MIB:.0f} MiB after")
     eventually(lambda: served.memory < before + 64 * MIB)
     assert answers_alone(served, made_up[:1])[made_up[0]].same_as(alone[made_up[0]])
