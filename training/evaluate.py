@@ -121,9 +121,8 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The command line of ``smner-evaluate``."""
-    parser = argparse.ArgumentParser("smner-evaluate", description="Measure a checkpoint on a split.")
+def add_subject_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which checkpoint is looked at on which posts; :func:`load` reads them."""
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder; the embedded one if not given"
     )
@@ -132,8 +131,22 @@ def arguments() -> argparse.ArgumentParser:
     photos = parser.add_mutually_exclusive_group()
     photos.add_argument("--images", type=Path, metavar="DIR", help="the photos")
     photos.add_argument("--image-features", type=Path, metavar="FILE", help="ready image features")
-    parser.add_argument("--report", type=Path, metavar="FILE.json", help="where the report goes")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def load(options: argparse.Namespace) -> tuple[Recognizer, DataSource]:
+    """The checkpoint and the posts that the options name."""
+    source = DataSource(options.data, options.images, options.image_features)
+    # ready features are checked against the weights of the image encoder, which folding changes
+    folded = options.image_features is None
+    return Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=folded), source
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line of ``smner-evaluate``."""
+    parser = argparse.ArgumentParser("smner-evaluate", description="Measure a checkpoint on a split.")
+    add_subject_arguments(parser)
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="where the report goes")
     return parser
 
 
@@ -142,10 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     logging.disable_progress_bar()
     try:
-        source = DataSource(options.data, options.images, options.image_features)
-        # ready features are checked against the weights of the image encoder, which folding changes
-        folded = options.image_features is None
-        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=folded)
+        recognizer, source = load(options)
         report = evaluate(recognizer, source, options.split)
         print(table(report))
         if options.report is not None:

@@ -15,7 +15,7 @@ from model.errors import SMNERError
 from training import plots
 from training.analysis import confusion, represent
 from training.calibration import calibration
-from training.evaluate import check, prepare
+from training.evaluate import add_subject_arguments, check, load, prepare
 from training.evaluation import mentions, predict_scored, score_by_mention, score_by_width, without_scores
 from training.posts import LabelledPost
 from training.run_folder import METRICS_FILE, RUN_FOLDER
@@ -75,17 +75,9 @@ def history(run: Path) -> list[dict[str, float]]:
 def arguments() -> argparse.ArgumentParser:
     """The command line of ``smner-figures``."""
     parser = argparse.ArgumentParser("smner-figures", description="Draw how a checkpoint does and how its run went.")
-    parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder; the embedded one if not given"
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with SPLIT.txt or SPLIT.jsonl")
-    parser.add_argument("--split", required=True, help="train, valid, test, or the stem of another file in the folder")
-    photos = parser.add_mutually_exclusive_group()
-    photos.add_argument("--images", type=Path, metavar="DIR", help="the photos")
-    photos.add_argument("--image-features", type=Path, metavar="FILE", help="ready image features")
+    add_subject_arguments(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the figures")
     parser.add_argument("--format", choices=("png", "svg"), default="png")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     return parser
 
 
@@ -95,10 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable_progress_bar()
     run = (options.checkpoint or embedded_checkpoint()) / RUN_FOLDER
     try:
-        source = DataSource(options.data, options.images, options.image_features)
-        # ready features are checked against the weights of the image encoder, which folding changes
-        folded = options.image_features is None
-        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=folded)
+        recognizer, source = load(options)
         options.output.mkdir(parents=True, exist_ok=True)
         for name, figure in draw(recognizer, source, options.split, run if run.is_dir() else None):
             file = options.output / f"{name}.{options.format}"
