@@ -1,6 +1,6 @@
 """The cross-modal attention CMA (section 3.4, eq. 9-12): every span looks at the image's regions.
 
-Notation: B posts, S spans, K keys (z_v and the regions), h heads, d width.
+Notation: B posts, S spans, R real spans, K keys (z_v and the regions), h heads, d width.
 """
 
 from typing import NamedTuple
@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.spans import Spans
+
 
 class Attended(NamedTuple):
-    """``spans`` s_tv (B, S, d); ``weights`` α (B, h, S, K) when asked for, else None."""
+    """``states`` s_tv (R, d); ``weights`` α (B, h, S, K) when asked for, else None."""
 
-    spans: Tensor
+    states: Tensor
     weights: Tensor | None
 
 
@@ -30,16 +32,20 @@ class CrossModalAttention(nn.Module):
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
         self.feed_forward_norm = nn.LayerNorm(width)
 
-    def forward(self, spans: Tensor, image: Tensor, image_mask: Tensor, *, output_weights: bool = False) -> Attended:
-        """Let every span attend to the image.
+    def forward(
+        self, span_states: Tensor, image: Tensor, image_mask: Tensor, spans: Spans, *, output_weights: bool = False
+    ) -> Attended:
+        """Let every real span attend to the image of its post.
 
         Args:
-            spans: s_t, (B, S, d) float.
+            span_states: s_t, (R, d) float.
             image: m_v = [z_v ; h_v^o], (B, K, d) float.
             image_mask: (B, K) bool, True where a key is real; at least one in each row.
-            output_weights: whether to return α.
+            spans: the spans of the batch.
+            output_weights: whether to return α, whose rows of padding spans mean nothing.
         """
-        query, key, value = (self._split(x) for x in (self.query(spans), self.key(image), self.value(image)))
+        query = self._split(spans.place(self.query(span_states)))
+        key, value = self._split(self.key(image)), self._split(self.value(image))
         mask = image_mask[:, None, None]  # (B, 1, 1, K)
         weights = None
         if output_weights:
@@ -48,8 +54,8 @@ class CrossModalAttention(nn.Module):
             context = weights @ value  # eq. 10, (B, h, S, d/h)
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        attended = self.output(context.transpose(1, 2).flatten(2))  # eq. 11, (B, S, d)
-        hidden = self.attention_norm(spans + attended)  # eq. 12
+        attended = self.output(spans.select(context.transpose(1, 2).flatten(2)))  # eq. 11, (R, d)
+        hidden = self.attention_norm(span_states + attended)  # eq. 12
         return Attended(self.feed_forward_norm(hidden + self.feed_forward(hidden)), weights)
 
     def _split(self, x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class CosineCritic(nn.Module):
         super().__init__()
         self.text_projection = nn.Linear(width, width, bias=False)
         self.image_projection = nn.Linear(width, width, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(10)))  # a temperature of 0.1
+        self.log_scale = nn.Parameter(torch.tensor([math.log(10)]))  # a temperature of 0.1; FSDP shards no scalars
 
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         """Score every text with every image: (b, d), (B, d) → (b, B), texts in rows."""

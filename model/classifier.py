@@ -13,6 +13,6 @@ class SpanClassifier(nn.Module):
         )
 
     def forward(self, spans: Tensor) -> Tensor:
-        """s_u (B, S, 2d) float → logits (B, S, 1 + types)."""
+        """s_u (R, 2d) float → logits (R, 1 + types), a row each span."""
         logits: Tensor = self.layers(spans)
         return logits

@@ -27,7 +27,7 @@ class SMNEROutput(ModelOutput):
     """What the network says about a batch.
 
     Attributes:
-        logits: (B, S, 1 + types) float, index 0 is "no entity"; rows of padding spans mean nothing.
+        logits: (B, S, 1 + types) float, index 0 is "no entity"; zero for padding spans.
         spans: the S spans and which are real.
         text_posterior: p(z_t | x_t), (B, d); None without CMIB.
         image_posterior: p(z_v | x_v), (B, d), rows of posts without a photo mean nothing; None without CMIB or photos.
@@ -105,6 +105,17 @@ class SMNER(PreTrainedModel):
         features: Tensor = self.image_encoder(pixel_values.to(self.image_projection.weight.dtype))
         return features
 
+    def encode_text(
+        self, input_ids: Tensor, attention_mask: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor
+    ) -> Tensor:
+        """Hidden states of the sub-tokens, (B, T, d) float; arguments as in :meth:`forward`."""
+        inputs = {"input_ids": input_ids}
+        if self.morph_inputs is not None:
+            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
+            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+        return states
+
     def forward(
         self,
         input_ids: Tensor,
@@ -135,12 +146,8 @@ class SMNER(PreTrainedModel):
             passes: how often the same posts stand in the batch, one copy of all of them behind another; no post is
                 contrasted with another copy's photos.
         """
+        states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
-        inputs = {"input_ids": input_ids}
-        if self.morph_inputs is not None:
-            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
-            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
-        states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t
 
         image = self._image_states(image_mask, pixel_values, image_features, image_feature_mask)
@@ -168,11 +175,11 @@ class SMNER(PreTrainedModel):
 
         attentions = None
         if self.cross_modal_attention is not None:
-            attended = self.cross_modal_attention(span_states, keys, key_mask, output_weights=output_attentions)
-            image_aware, attentions = attended.spans, attended.weights  # s_tv
+            attended = self.cross_modal_attention(span_states, keys, key_mask, spans, output_weights=output_attentions)
+            image_aware, attentions = attended.states, attended.weights  # s_tv
         else:
-            image_aware = global_slot[:, None].expand_as(span_states)
-        logits = self.classifier(torch.cat([span_states, image_aware], -1))  # eq. 13, 14
+            image_aware = global_slot.index_select(0, spans.posts)
+        logits = spans.place(self.classifier(torch.cat([span_states, image_aware], -1)))  # eq. 13, 14
         return SMNEROutput(logits, spans, text_posterior, image_posterior, loss, attentions)
 
     def _image_states(

@@ -1,6 +1,6 @@
 """Span representations s_t (section 3.4, eq. 8).
 
-Notation: B posts, T sub-tokens, n words, S spans, W widest span, d width of the text encoder.
+Notation: B posts, T sub-tokens, n words, R real spans, W widest span, d width of the text encoder.
 """
 
 import torch
@@ -22,7 +22,10 @@ class SpanEncoder(nn.Module):
         self.project = nn.Linear(2 * width + length_size + morph_size, width)
 
     def forward(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
-        """Represent every span.
+        """Represent every real span.
+
+        A linear map of parts side by side is the sum of a map of each, and those of words, lengths and morphs are
+        computed once for all spans that share them.
 
         Args:
             states: (B, T, d) float, the text encoder's last hidden states.
@@ -31,24 +34,29 @@ class SpanEncoder(nn.Module):
             spans: the spans of the batch.
 
         Returns:
-            s_t: (B, S, d) float.
+            s_t: (R, d) float.
         """
-        first = _take(states, word_starts[:, spans.starts])  # (B, S, d)
-        last = _take(states, word_ends[:, spans.ends])  # (B, S, d)
-        length = self.length(spans.ends - spans.starts).expand(len(states), -1, -1)  # (B, S, 50)
-        represented: Tensor = self.project(torch.cat([first, last, length, self._morphs(morphs, spans)], -1))
-        return represented
+        parts = [states.shape[-1], states.shape[-1], self.length.embedding_dim, self.morph.embedding_dim]
+        of_first, of_last, of_length, of_morph = torch.split(self.project.weight, parts, 1)
+        firsts = F.linear(_take(states, word_starts), of_first)  # (B, n, d)
+        lasts = F.linear(_take(states, word_ends), of_last)  # (B, n, d)
+        lengths = F.linear(self.length.weight, of_length, self.project.bias)  # (W, d)
+        kinds = F.linear(self.morph.weight, of_morph)  # (morphs, d)
 
-    def _morphs(self, morphs: Tensor, spans: Spans) -> Tensor:
-        """Morph embeddings summed over the words of each span: (B, S, 100)."""
-        offsets = torch.arange(self.max_span_width, device=morphs.device)  # (W,)
-        positions = spans.starts[:, None] + offsets  # (S, W)
-        padded = F.pad(morphs, (0, self.max_span_width - 1), value=Morph.PADDING)
-        windows = padded[:, positions].masked_fill(positions > spans.ends[:, None], Morph.PADDING)  # (B, S, W)
-        summed: Tensor = self.morph(windows).sum(2)
-        return summed
+        posts, starts, ends = spans.posts, spans.starts[spans.indices], spans.ends[spans.indices]
+        before = posts * word_starts.shape[1]  # words of the posts before
+        represented: Tensor = firsts.flatten(0, 1).index_select(0, before + starts)
+        represented = represented + lasts.flatten(0, 1).index_select(0, before + ends)
+        represented = represented + lengths.index_select(0, ends - starts)
+        return represented + _counts(morphs, posts, starts, ends).to(kinds.dtype) @ kinds
+
+
+def _counts(morphs: Tensor, posts: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """How many words of each morph there are in each span, (R, morphs) int64."""
+    up_to = F.pad(F.one_hot(morphs, len(Morph)).cumsum(1), (0, 0, 1, 0))  # (B, 1 + n, morphs)
+    return up_to[posts, ends + 1] - up_to[posts, starts]
 
 
 def _take(states: Tensor, index: Tensor) -> Tensor:
-    """Rows of ``states`` (B, T, d) at ``index`` (B, S): (B, S, d)."""
+    """Rows of ``states`` (B, T, d) at ``index`` (B, n): (B, n, d)."""
     return states.gather(1, index[..., None].expand(-1, -1, states.shape[-1]))

@@ -1,6 +1,7 @@
 """Every span of a text up to a width, for a whole batch at once (section 3.4, eq. 8).
 
-Notation: B posts, n words of the longest, W widest span, S = sum over widths w of (n − w + 1) spans.
+Notation: B posts, n words of the longest, W widest span, S = sum over widths w of (n − w + 1) spans;
+R real spans, those of all posts that lie within their post.
 """
 
 from typing import NamedTuple
@@ -13,12 +14,33 @@ class Spans(NamedTuple):
     """The spans of a batch, ordered by width and then by first word.
 
     ``starts`` and ``ends`` are the first and last word of each span, (S,) int64, shared by all posts;
-    ``mask`` is (B, S) bool, True where the span lies within the post.
+    ``mask`` is (B, S) bool, True where the span lies within the post; ``real`` are the places of those in the flattened
+    mask, (R,) int64, ascending. What is computed for spans is computed for these alone.
     """
 
     starts: Tensor
     ends: Tensor
     mask: Tensor
+    real: Tensor
+
+    @property
+    def posts(self) -> Tensor:
+        """The post of each real span, (R,) int64."""
+        return self.real // self.mask.shape[1]
+
+    @property
+    def indices(self) -> Tensor:
+        """Which of the S spans each real one is, (R,) int64."""
+        return self.real % self.mask.shape[1]
+
+    def select(self, padded: Tensor) -> Tensor:
+        """(B, S, …) → (R, …)."""
+        return padded.flatten(0, 1).index_select(0, self.real)
+
+    def place(self, selected: Tensor) -> Tensor:
+        """(R, …) → (B, S, …), zero where no span is real."""
+        empty = selected.new_zeros(self.mask.numel(), *selected.shape[1:])
+        return empty.index_copy(0, self.real, selected).view(*self.mask.shape, *selected.shape[1:])
 
 
 def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
@@ -32,7 +54,8 @@ def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
     position = torch.arange(words, device=word_mask.device)
     starts = torch.cat([position[: words - width + 1] for width in widths])
     ends = torch.cat([position[width - 1 :] for width in widths])
-    return Spans(starts, ends, word_mask[:, ends])
+    mask = word_mask[:, ends]
+    return Spans(starts, ends, mask, mask.flatten().nonzero()[:, 0])
 
 
 def span_index(start: int, end: int, *, words: int, max_width: int) -> int | None:

@@ -71,10 +71,10 @@ def represent(model: SMNER, dataset: PostDataset, collator: Collator, *, batch_s
         rows.append(tuple(part[seen].float().cpu() for part in row))
         found = [[span.index for span in spans] for spans in decode(output.logits, output.spans)]
         for post in seen.nonzero()[:, 0].tolist():
-            spans = outputs["span_encoder"][post, found[post]]  # s_t of the entities
+            spans = output.spans.place(outputs["span_encoder"])[post, found[post]]  # s_t of the entities
             pair = [F.cosine_similarity(spans, image[post], dim=-1)]
             if model.cross_modal_attention is not None:
-                attended = outputs["cross_modal_attention"].spans[post, found[post]]
+                attended = output.spans.place(outputs["cross_modal_attention"].states)[post, found[post]]
                 pair.append(F.cosine_similarity(spans, attended, dim=-1))
             similarities.append(tuple(part.float().cpu() for part in pair))
     model.train(training)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from model.morphology import Morph
 from model.span_encoder import SpanEncoder
-from model.spans import Spans, enumerate_spans
+from model.spans import enumerate_spans
 
 # One post "[CLS] new ##yo ##rk NBA [SEP]": two words of sub-tokens 1..3 and 4, spans (0, 0), (1, 1), (0, 1)
 WIDTH = 3
@@ -25,44 +25,48 @@ def encoder() -> SpanEncoder:
 
 @pytest.fixture
 def bare(encoder: SpanEncoder) -> SpanEncoder:
-    """Without the projection, so that the parts of eq. 8 can be seen: [h_i 3 ; h_j 3 ; length 5 ; morph 4]."""
-    encoder.register_module("project", nn.Identity())
+    """Its projection changes nothing, so that the parts of eq. 8 can be seen: [h_i 3 ; h_j 3 ; length 5 ; morph 4]."""
+    encoder.project = nn.Linear(15, 15)
+    nn.init.eye_(encoder.project.weight)
+    nn.init.zeros_(encoder.project.bias)
     return encoder
 
 
 def test_a_span_begins_with_its_first_words_first_sub_token(bare: SpanEncoder, states: Tensor) -> None:
-    first = bare(states, STARTS, ENDS, MORPHS, SPANS)[0, :, :3]
+    first = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, :3]
     assert torch.equal(first, states[0, [1, 4, 1]])
 
 
 def test_a_span_ends_with_its_last_words_last_sub_token(bare: SpanEncoder, states: Tensor) -> None:
-    last = bare(states, STARTS, ENDS, MORPHS, SPANS)[0, :, 3:6]
+    last = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, 3:6]
     assert torch.equal(last, states[0, [3, 4, 4]])
 
 
 def test_the_length_embedding_counts_words(bare: SpanEncoder, states: Tensor) -> None:
-    length = bare(states, STARTS, ENDS, MORPHS, SPANS)[0, :, 6:11]
+    length = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, 6:11]
     one, two = bare.length.weight
     assert torch.equal(length, torch.stack([one, one, two]))
 
 
 def test_morph_embeddings_are_summed_over_the_words(bare: SpanEncoder, states: Tensor) -> None:
-    morphs = bare(states, STARTS, ENDS, MORPHS, SPANS)[0, :, 11:]
+    morphs = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, 11:]
     lower, upper = bare.morph.weight[Morph.LOWER], bare.morph.weight[Morph.UPPER]
     torch.testing.assert_close(morphs, torch.stack([lower, upper, lower + upper]))
 
 
 def test_the_parts_are_projected_to_the_text_encoders_width(encoder: SpanEncoder, states: Tensor) -> None:
-    """2d + 50 + 100 of the paper is 2 · 3 + 5 + 4 here."""
+    """2d + 50 + 100 of the paper is 2 · 3 + 5 + 4 here; the projection is of the parts side by side."""
+    first, last = states[0, [1, 4, 1]], states[0, [3, 4, 4]]
+    length = encoder.length.weight[[0, 0, 1]]
+    lower, upper = encoder.morph.weight[Morph.LOWER], encoder.morph.weight[Morph.UPPER]
+    parts = torch.cat([first, last, length, torch.stack([lower, upper, lower + upper])], -1)
     assert encoder.project.in_features == 15
-    represented = encoder(states, STARTS, ENDS, MORPHS, SPANS)
-    weight, bias = encoder.project.weight, encoder.project.bias
-    encoder.register_module("project", nn.Identity())
-    torch.testing.assert_close(represented, encoder(states, STARTS, ENDS, MORPHS, SPANS) @ weight.T + bias)
+    torch.testing.assert_close(encoder(states, STARTS, ENDS, MORPHS, SPANS), encoder.project(parts))
 
 
 def test_the_padding_morph_is_zero_and_stays_zero(encoder: SpanEncoder, states: Tensor) -> None:
-    encoder(states, STARTS, ENDS, torch.tensor([[Morph.LOWER, Morph.PADDING]]), SPANS).sum().backward()
+    morphs = torch.tensor([[Morph.LOWER, Morph.PADDING]])
+    encoder(states, STARTS, ENDS, morphs, enumerate_spans(morphs != Morph.PADDING, 2)).sum().backward()
     assert encoder.morph.weight[Morph.PADDING].eq(0).all()
     assert encoder.morph.weight.grad is not None
     assert encoder.morph.weight.grad[Morph.PADDING].eq(0).all()
@@ -70,9 +74,19 @@ def test_the_padding_morph_is_zero_and_stays_zero(encoder: SpanEncoder, states: 
 
 
 def test_words_behind_a_span_do_not_count_for_its_morphs(bare: SpanEncoder) -> None:
-    """Width 1 of 2: the second place of the window lies on the next word, or behind the last."""
     morphs = torch.tensor([[Morph.TITLE, Morph.DIGIT, Morph.OTHER]])
     places = torch.tensor([[1, 2, 3]])
-    spans = Spans(torch.arange(3), torch.arange(3), torch.ones(1, 3, dtype=torch.bool))
-    summed = bare(torch.zeros(1, 5, WIDTH), places, places, morphs, spans)[0, :, 11:]
+    spans = enumerate_spans(morphs != Morph.PADDING, 1)
+    summed = bare(torch.zeros(1, 5, WIDTH), places, places, morphs, spans)[:, 11:]
     torch.testing.assert_close(summed, bare.morph(morphs[0]))
+
+
+def test_posts_of_other_lengths_do_not_change_a_posts_spans(encoder: SpanEncoder) -> None:
+    """Two posts of one and two words: in one batch their spans are (0, 0) of each, (1, 1) and (0, 1) of the second."""
+    states = torch.randn(2, 6, WIDTH)
+    starts, ends = torch.tensor([[1, 0], [1, 4]]), torch.tensor([[2, 0], [3, 4]])
+    morphs = torch.tensor([[Morph.TITLE, Morph.PADDING], [Morph.LOWER, Morph.UPPER]])
+    together = encoder(states, starts, ends, morphs, enumerate_spans(morphs != Morph.PADDING, 2))
+    alone = encoder(states[1:], starts[1:], ends[1:], morphs[1:], SPANS)
+    short = encoder(states[:1], starts[:1, :1], ends[:1, :1], morphs[:1, :1], enumerate_spans(morphs[:1, :1] != 0, 2))
+    torch.testing.assert_close(together, torch.cat([short, alone]))

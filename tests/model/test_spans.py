@@ -44,3 +44,14 @@ def test_span_index_is_the_place_in_the_enumeration(words: int, max_width: int) 
 def test_a_span_wider_than_the_widest_has_no_index() -> None:
     assert span_index(2, 6, words=10, max_width=4) is None
     assert span_index(2, 5, words=10, max_width=4) is not None
+
+
+def test_what_is_computed_for_real_spans_alone_is_put_back_in_its_place() -> None:
+    """Posts of two and one words: spans (0, 0), (1, 1), (0, 1), of which the second post has the first alone."""
+    spans = enumerate_spans(torch.tensor([[True, True], [True, False]]), 2)
+    assert spans.posts.tolist() == [0, 0, 0, 1]
+    assert spans.indices.tolist() == [0, 1, 2, 0]
+    padded = torch.arange(1.0, 13.0).view(2, 3, 2)
+    selected = spans.select(padded)
+    assert selected.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8]]
+    assert spans.place(selected).tolist() == [[[1, 2], [3, 4], [5, 6]], [[7, 8], [0, 0], [0, 0]]]

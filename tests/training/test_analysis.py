@@ -111,7 +111,7 @@ def test_similarities_are_those_of_the_entities_found(
             smner.text_encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state,
             batch["word_starts"], batch["word_ends"], batch["morphs"],
             smner(**batch).spans,
-        )[0, :4]  # fmt: skip
+        )[:4]  # fmt: skip
     assert seen.image_posterior is not None
     expected = F.cosine_similarity(spans, seen.image_posterior.mean[:1], dim=-1)
     torch.testing.assert_close(seen.apart[:4], expected)

@@ -42,6 +42,8 @@ class TextSpanClassifier(PreTrainedModel):
         model.text_encoder, model.morph_inputs = smner.text_encoder, smner.morph_inputs
         return model
 
+    encode_text = SMNER.encode_text
+
     def forward(
         self,
         input_ids: Tensor,
@@ -52,10 +54,7 @@ class TextSpanClassifier(PreTrainedModel):
         **_: object,
     ) -> SMNEROutput:
         """As :meth:`model.SMNER.forward`; photos are not looked at."""
+        states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
-        inputs = {"input_ids": input_ids}
-        if self.morph_inputs is not None:
-            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
-            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
-        states = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-        return SMNEROutput(self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans)), spans)
+        logits = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
+        return SMNEROutput(spans.place(logits), spans)
