@@ -4,7 +4,9 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 
@@ -23,13 +25,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxying(folder: Path, **replicas: Running) -> Iterator[httpx.Client]:
-    """HAProxy as it is configured, but for the addresses: those of the test."""
+def proxying(folder: Path, **replicas: str) -> Iterator[httpx.Client]:
+    """HAProxy as it is configured, but for the addresses (HOST:PORT): those of the test."""
     text = CONFIGURATION.read_text("utf-8")
     port = free_port()
     text = text.replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:9999", f"127.0.0.1:{free_port()}")
-    for name, replica in replicas.items():
-        address = str(replica.client.base_url).removeprefix("http://")
+    for name, address in replicas.items():
         text, count = re.subn(rf"server {name.replace('_', '-')} \S+:8000", f"server {name} {address}", text)
         assert count == 1
     file = folder / "haproxy.cfg"
@@ -41,6 +42,10 @@ def proxying(folder: Path, **replicas: Running) -> Iterator[httpx.Client]:
                 yield client
         finally:
             haproxy.terminate()
+
+
+def address(replica: Running) -> str:
+    return str(replica.client.base_url).removeprefix("http://")
 
 
 def answers(client: httpx.Client) -> bool:
@@ -68,7 +73,7 @@ def test_posts_go_to_the_replicas_that_are_ready(
     def ask() -> int:
         return client.post("/recognize", files=form()).status_code
 
-    with proxying(tmp_path, smner=first, smner_1=second) as client:
+    with proxying(tmp_path, smner=address(first), smner_1=address(second)) as client:
         eventually(lambda: ask() == 200 and posts(first) > 0 and posts(second) > 0)
         second.sigterm()
         eventually(lambda: all(ask() == 200 for _ in range(10)))
@@ -77,11 +82,41 @@ def test_posts_go_to_the_replicas_that_are_ready(
         assert posts(first) == before + 20
 
 
+def test_a_replica_gets_each_post_on_a_connection_of_its_own(tmp_path: Path) -> None:
+    """One that was kept open may be closed by the replica just as the next post is sent on it."""
+    of_system("haproxy")
+    connections = []
+
+    class Replica(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # keeps connections open
+
+        def do_GET(self) -> None:
+            if self.path == "/info":
+                connections.append(self.client_address)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Replica) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        one = f"127.0.0.1:{server.server_port}"
+        with proxying(tmp_path, smner=one, smner_1=one) as client:
+            for _ in range(3):
+                answer = client.get("/info")
+                assert answer.headers.get("Connection", "keep-alive") == "keep-alive"  # the client's stays
+        server.shutdown()
+    assert len(set(connections)) == 3
+
+
 def test_metrics_are_not_reached_through_the_proxy(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
     of_system("haproxy")
-    with proxying(tmp_path, smner=serve(make_recognizer()), smner_1=serve(make_recognizer())) as client:
+    replicas = serve(make_recognizer()), serve(make_recognizer())
+    with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
         assert client.get("/info").status_code == 200
         assert client.get("/metrics").status_code == 404
 
@@ -91,7 +126,7 @@ def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
 ) -> None:
     of_system("haproxy")
     replicas = serve(make_recognizer()), serve(make_recognizer())
-    with proxying(tmp_path, smner=replicas[0], smner_1=replicas[1]) as client:
+    with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
         for replica in replicas:
             replica.sigterm()
         eventually(lambda: client.post("/recognize", files=form()).headers.get("Retry-After") == "1")
