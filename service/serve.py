@@ -1,6 +1,7 @@
 """``smner-serve``: load a checkpoint and serve it until told to stop."""
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -34,6 +35,9 @@ Ask it:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; returns the exit code: 0 after a signal, 1 if the model died. Mistakes in the settings exit with 2."""
+    # A container's first process never gets a signal that it has no handler for, and uvicorn's comes after the seconds
+    # that loading takes. Nothing has been accepted until then.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     settings = read_settings(arguments)
     configure_logs(settings.log_format)
     keep_freed_memory()

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; a mistake of the caller is one line on standard error and exit status 2."""
     options = arguments().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orchestrator's Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     say = join_processes().print
     try:

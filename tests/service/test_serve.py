@@ -1,6 +1,9 @@
+import os
 import signal
 import socket
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,9 +16,17 @@ from service.settings import Settings
 from tests.benchmarks.posts import load_posts
 from tests.service.conftest import ScriptedRecognizer, Serve, eventually
 from tests.service.crowd import ask, raw
-from tests.service.process import serving_process
+from tests.service.process import ROOT, serving_process
 
 CLIENTS = 64  # as many as are taken on at once
+
+
+@pytest.fixture(autouse=True)
+def own_sigterm() -> Iterator[None]:
+    """main() decides what SIGTERM does to its process, and here that is the tests'."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_sigterm_at_full_load_answers_all_that_was_accepted_and_exits_0(served_checkpoint: Path) -> None:
@@ -45,6 +56,26 @@ def test_sigterm_at_full_load_answers_all_that_was_accepted_and_exits_0(served_c
     assert sum(entry["status"] == 200 for entry in served) == seen.outcomes["200"] + 1
     assert not any("receive_seconds" in entry for entry in served if entry["status"] == 503)  # none was taken on
     assert {entry["level"] for entry in logged} == {"info"}
+
+
+def test_sigterm_while_loading_ends_a_containers_first_process_at_once(tiny_checkpoint: Path) -> None:
+    """The kernel gives process 1 no signal without a handler: it loaded on, and served whom nobody would ask."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("no process namespace can be made here")
+    command = [*unshare, sys.executable, "-m", "service.serve", "--port", "0", "--checkpoint", str(tiny_checkpoint)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as outer:
+        try:
+            children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+            eventually(lambda: children.read_text() != "")
+            first = int(children.read_text())
+            eventually(lambda: "libtorch" in Path(f"/proc/{first}/maps").read_text(), seconds=120)
+            os.kill(first, signal.SIGTERM)
+            assert outer.wait(60) == 0
+            assert outer.stdout is not None
+            assert outer.stdout.read() == ""  # it never came to its banner
+        finally:
+            outer.kill()
 
 
 def test_a_dead_model_ends_the_server_so_that_its_supervisor_restarts_it(

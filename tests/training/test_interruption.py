@@ -199,17 +199,11 @@ def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def test_ctrl_c_is_answered_with_the_way_to_go_on(
-    recipe: Recipe,
-    source: DataSource,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_sigterm_is_answered_as_ctrl_c_with_the_way_to_go_on(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("training.train.train", interrupt)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    monkeypatch.setattr("training.train.train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["compact", "--data", str(source.path), "--output", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == f"smner-train: interrupted; go on with --resume --output {tmp_path / 'run'}\n"
 
