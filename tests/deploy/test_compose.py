@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,21 @@ def test_every_variable_of_the_stack_is_explained() -> None:
     assert {"PUBLISH", "SMNER_GPU_1", "TRAINING_DATA"} <= variables
     text = OPERATIONS.read_text("utf-8")
     assert {name for name in variables if f"`{name}`" not in text} == set()
+
+
+def test_a_setting_without_a_variable_of_the_stack_reaches_every_replica(tmp_path: Path) -> None:
+    # what docker-compose.override.yml says of smner is not what smner-1 has from it
+    (tmp_path / "smner.env").write_text("SMNER_DEADLINE_SECONDS=7\n", "utf-8")
+    (tmp_path / "docker").mkdir()
+    files = ("docker-compose.yml", "docker/compose.cpu.yml")
+    for file in files:
+        (tmp_path / file).write_text((ROOT / file).read_text("utf-8"), "utf-8")
+    for chosen in (files[:1], files):
+        arguments = [f"--file={tmp_path / file}" for file in chosen]
+        done = run(of_environment("docker-compose"), *arguments, "--profile=*", "config", "--format=json")
+        assert done.returncode == 0, done.stdout
+        services = json.loads(done.stdout)["services"]
+        assert {services[name]["environment"]["SMNER_DEADLINE_SECONDS"] for name in REPLICAS} == {"7"}
 
 
 def test_the_proxy_knows_every_replica() -> None:
