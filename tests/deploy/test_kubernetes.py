@@ -1,11 +1,13 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from service.settings import Settings
-from tests.deploy.conftest import manifests
+from tests.deploy.conftest import OPERATIONS, manifests, of_system, run
 from tests.service.conftest import Running
 
 SERVED = "1.30"  # the oldest whose preStop can sleep without a shell
@@ -80,3 +82,14 @@ def test_service_and_budget_find_the_pods() -> None:
     assert service["spec"]["selector"] == labels
     assert budget["spec"]["selector"]["matchLabels"] == labels
     assert service["spec"]["ports"][0]["targetPort"] == container()["ports"][0]["name"]
+
+
+def test_the_scrape_job_that_is_shown_has_the_name_that_alerts_ask_for(tmp_path: Path) -> None:
+    shown = OPERATIONS.read_text("utf-8").split("## Kubernetes\n")[1].split("```yaml\n")[1].split("```")[0]
+    (job,) = yaml.safe_load(shown)
+    assert job["job_name"] == "smner"
+    assert job["relabel_configs"][0]["regex"] == manifests()[1]["spec"]["selector"]["app.kubernetes.io/name"]
+    assert job["relabel_configs"][1]["regex"] == container()["ports"][0]["name"]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [job]}), "utf-8")
+    done = run(of_system("promtool"), "check", "config", tmp_path / "prometheus.yml")
+    assert done.returncode == 0, done.stdout
