@@ -26,11 +26,14 @@ RUN python -m venv /opt/cyclonedx \
 
 # ---- The code and the embedded checkpoint: a small layer on a large one.
 FROM environment AS application
+# pip would fetch the newest setuptools to build with, whatever the constraints say.
+COPY constraints.txt ./
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt setuptools
 COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY training training
 COPY service service
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --target /opt/app .
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-build-isolation --target /opt/app .
 
 # ---- What both images have.
 FROM python:3.11-slim-bookworm AS runtime
@@ -57,9 +60,15 @@ WORKDIR /tmp
 # ---- docker build --target training
 FROM runtime AS training
 COPY pyproject.toml constraints.txt docker/requirements.py /opt/training/
+# The bill of materials is made anew, for this image has more in it.
 RUN python /opt/training/requirements.py /opt/training/pyproject.toml train > /opt/training/requirements.txt \
     && pip --python /opt/venv/bin/python install --no-cache-dir --constraint /opt/training/constraints.txt \
         --requirement /opt/training/requirements.txt \
+    && python -m venv /opt/cyclonedx \
+    && /opt/cyclonedx/bin/pip install --no-cache-dir --constraint /opt/training/constraints.txt cyclonedx-bom \
+    && /opt/cyclonedx/bin/cyclonedx-py environment --pyproject /opt/training/pyproject.toml --output-reproducible \
+        --output-format JSON --output-file /opt/sbom.cdx.json /opt/venv/bin/python \
+    && rm -r /opt/cyclonedx \
     && install --directory --mode 1777 /cache
 ENV HF_HOME=/cache/huggingface \
     TORCH_HOME=/cache/torch

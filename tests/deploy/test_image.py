@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.deploy.conftest import DOCKER, ROOT, manifests, of_environment, run, stack
 from tests.service.conftest import ScriptedRecognizer, Serve
@@ -98,5 +101,31 @@ def test_the_tools_of_the_build_are_constrained_too() -> None:
     constraints = (ROOT / "constraints.txt").read_text("utf-8")
     assert "\ncyclonedx-bom==" in constraints
     assert DOCKERFILE.count("pip --python") + DOCKERFILE.count("/bin/pip install") == DOCKERFILE.count("--no-cache-dir")
-    # the code itself is installed without dependencies, so there is nothing to constrain
+    # the code itself is installed without dependencies and built with what was installed before it
+    assert DOCKERFILE.count("--no-deps --no-build-isolation") == DOCKERFILE.count("--no-deps") == 1
     assert DOCKERFILE.count("--constraint") == DOCKERFILE.count("--no-cache-dir") - DOCKERFILE.count("--no-deps")
+    assert "--constraint constraints.txt setuptools\n" in DOCKERFILE
+
+
+def test_whatever_the_project_brings_along_has_a_version_that_was_tested() -> None:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()[1:]
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
+    wanted = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, frozenset(requirement.extras)) in seen:
+            continue
+        seen.add((name, frozenset(requirement.extras)))
+        for extra in requirement.extras or {""}:
+            needed = map(Requirement, requires(name) or ())
+            wanted += [one for one in needed if one.marker is None or one.marker.evaluate({"extra": extra})]
+    assert {name for name, _ in seen} - pinned == set()
+
+
+def test_the_bill_of_materials_of_the_training_is_made_of_what_the_training_has() -> None:
+    install, bill = TRAINING_STAGE.index("/opt/training/requirements.txt"), TRAINING_STAGE.index("/opt/sbom.cdx.json")
+    assert install < bill
+    assert "cyclonedx-py environment" in TRAINING_STAGE
+    assert "rm -r /opt/cyclonedx " in TRAINING_STAGE  # in the same layer
