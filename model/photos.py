@@ -6,7 +6,7 @@ The size is read from the header before anything is decoded, and a large JPEG is
 
 import io
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,9 +22,12 @@ MAX_PIXELS = 50_000_000
 _BACKGROUND = (255, 255, 255)  # behind transparent pixels
 _REDUCING_GAP = 3.0  # a photo is averaged over whole cells to no less than this many times the final side, then resized
 _BAND_PIXELS = 2**20  # that are converted at a time
-_LARGE_PIXELS = 12_000_000  # a WebP takes 16 bytes for each while it is decoded: with more, one photo at a time
+_LARGE_PIXELS = 12_000_000  # a WebP takes 16 bytes for each while it is read: with more, one photo at a time
 _LARGE = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the final side
+_SCANS = 100  # of a JPEG at most; a progressive one has about ten, and each costs a pass over the whole photo
+_SCAN_MARKER = b"\xff\xda"  # never within a scan's data, where an FF is followed by 00
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 
 Photo = Image.Image | bytes | str | Path
 
@@ -70,12 +73,17 @@ def read_photo(photo: Photo, *, size: int, max_pixels: int = MAX_PIXELS) -> Tens
     try:
         if isinstance(content, Image.Image):
             return _to_square(content, size)
+        announced = _webp_size(content)
+        if announced is not None:  # Pillow allocates its whole canvas when it opens it
+            _check_size(*announced, max_pixels=max_pixels)
+            with _turn(announced[0] * announced[1]), open_photo(content, max_pixels=max_pixels) as image:
+                return _to_square(image, size)
         with open_photo(content, max_pixels=max_pixels) as image:
             pixels = image.width * image.height
             image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
             if "progressive" not in image.info:  # of which libjpeg keeps all coefficients, whatever the scale
                 pixels = image.width * image.height
-            with _LARGE if pixels > _LARGE_PIXELS else nullcontext():
+            with _turn(pixels):
                 return _to_square(image, size)
     except (UnsupportedImage, ImageTooLarge, UnreadableImage):
         raise
@@ -84,17 +92,47 @@ def read_photo(photo: Photo, *, size: int, max_pixels: int = MAX_PIXELS) -> Tens
 
 
 def open_photo(content: bytes, *, max_pixels: int) -> Image.Image:
-    """Read a photo's header and check its format and size; nothing is decoded yet."""
+    """Read a photo's header and check its format, size and scans; nothing is decoded yet."""
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
         raise ImageTooLarge(pixels=f"more than {Image.MAX_IMAGE_PIXELS}", limit=max_pixels) from error
     except Exception as error:
+        if content.startswith(_SIGNATURES) or _is_webp(content):
+            raise UnreadableImage("the photo's header is damaged") from error
         raise UnsupportedImage("the photo is not a JPEG, PNG, WebP or GIF file") from error
-    width, height = image.size
+    _check_size(*image.size, max_pixels=max_pixels)
+    scans = content.count(_SCAN_MARKER) if image.format in ("JPEG", "MPO") else 1
+    if scans > _SCANS:
+        raise UnreadableImage(f"the photo has {scans} scans, at most {_SCANS} are decoded")
+    return image
+
+
+def _check_size(width: int, height: int, *, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLarge(pixels=f"{width} × {height} = {width * height}", limit=max_pixels)
-    return image
+
+
+def _turn(pixels: int) -> AbstractContextManager[object]:
+    """Of a large photo, which is read while no other large one is."""
+    return _LARGE if pixels > _LARGE_PIXELS else nullcontext()
+
+
+def _is_webp(content: bytes) -> bool:
+    return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that a WebP's header announces (RFC 9649, section 2); None of what has no such header."""
+    kind = content[12:16] if _is_webp(content) and len(content) >= 30 else b""
+    if kind == b"VP8X":  # the canvas
+        return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+    if kind == b"VP8 ":
+        return int.from_bytes(content[26:28], "little") & 0x3FFF, int.from_bytes(content[28:30], "little") & 0x3FFF
+    if kind == b"VP8L":
+        both = int.from_bytes(content[21:25], "little")
+        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    return None
 
 
 def _to_square(image: Image.Image, size: int) -> Tensor:
@@ -103,8 +141,16 @@ def _to_square(image: Image.Image, size: int) -> Tensor:
     small = _reduced(image, factors)
     box = (0.0, 0.0, width / factors[0], height / factors[1])  # a cell at the right or lower edge may be part of one
     square = small.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    square.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    square.getexif()[ExifTags.Base.Orientation] = _orientation(image)
     return torch.from_numpy(np.array(ImageOps.exif_transpose(square))).permute(2, 0, 1).contiguous()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 Pillow raises nearly anything; the pixels are whole all the same
+        return 1
+    return orientation
 
 
 def _reduction(length: int, size: int) -> int:

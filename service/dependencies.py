@@ -79,6 +79,7 @@ async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
         task.cancel()
         gone.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)  # so that the stages it reached are on record
+        del task, gone  # an exception's traceback has this frame, and the task has the exception: a photo would stay
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -24,6 +24,7 @@ from service.warmup import warm_up_batches
 log = structlog.get_logger()
 
 _STOP_SECONDS = 5.0  # that a running batch gets to end before the process leaves it behind
+_HUNG_SECONDS = 120.0  # a batch takes seconds at most; one that runs for so long never ends
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Engine:
         self._on_device_error = on_device_error
         self._waiting: list[Ticket] = []
         self._running: Sequence[Ticket] = ()
+        self._began: float | None = None  # when they were given to the model
         self._changed = threading.Condition()
         self._closed = False
         self._warm = False
@@ -98,8 +100,9 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether the model's thread runs."""
-        return self._thread.is_alive()
+        """Whether the model's thread runs, and does not hang in a batch."""
+        began = self._began
+        return self._thread.is_alive() and (began is None or time.monotonic() - began < _HUNG_SECONDS)
 
     @property
     def ready(self) -> bool:
@@ -137,17 +140,23 @@ class Engine:
                 raise NotReady("the model has stopped")
             self._waiting.append(ticket)
             self._changed.notify()
+        ticket.answer.add_done_callback(lambda answer: self._forget(ticket) if answer.cancelled() else None)
         return ticket
+
+    def _forget(self, ticket: Ticket) -> None:
+        """Drop a post that nobody waits for, its photo with it, even while the model is busy."""
+        with self._changed:
+            self._waiting = [other for other in self._waiting if other is not ticket]
 
     def _work(self) -> None:
         try:
             use_torch_threads(self._threads)
-            while not self._warm:
+            while not self._warm and not self._closed:
                 self._warm_up()
             while batch := self._next_batch():
-                self._running = batch
+                self._running, self._began = batch, time.monotonic()
                 self._answer(batch)
-                self._running = ()
+                self._running, self._began = (), None
         except BaseException as error:  # without this thread there are no answers, so whatever it was must be seen
             detail = {} if self._warm else {"detail": str(error)}  # until it is warm there has been no post to repeat
             log.critical("the model's thread died", **detail, exc_info=True)
@@ -158,6 +167,8 @@ class Engine:
         """Run every kind of batch once; if the device has no memory for one, make do with half the budget."""
         try:
             for posts in warm_up_batches(self._recognizer, self._budget):
+                if self._closed:
+                    return
                 self._recognizer.run(posts)
                 self._recognizer.run(posts[:1], explain=True)
         except torch.OutOfMemoryError as error:

@@ -20,11 +20,11 @@ class PreparedPost:
 
 
 class Preparation:
-    """A bounded pool that makes posts out of uploads; admission bounds what waits for it.
+    """Bounded pools that make posts out of uploads; admission bounds what waits for them.
 
     Args:
         recognizer: whose :meth:`~model.Recognizer.prepare` is called.
-        workers: threads.
+        workers: threads for photos; posts without one have a thread of their own.
         cache: the photos that need no decoding.
         max_pixels: a photo with more pixels is refused.
     """
@@ -35,12 +35,19 @@ class Preparation:
         self._max_pixels = max_pixels
         # one thread for torch in each: a photo is too small to share, and the cores belong to the model
         self._pool = ThreadPoolExecutor(workers, "prepare", initializer=use_torch_threads, initargs=(1,))
+        self._texts = ThreadPoolExecutor(1, "tokenise")  # which no photo keeps waiting
 
     async def prepare(self, upload: Upload, slot: Slot) -> PreparedPost:
         """Make one post; raises :class:`model.InvalidPost`."""
-        work = self._pool.submit(self._prepare, upload)
+        pool = self._texts if upload.image is None else self._pool
+        given = [upload]
+        work = pool.submit(lambda: self._prepare(given.pop()))
+        work.add_done_callback(lambda _: given.clear())  # the pool keeps cancelled work until a thread comes by
         slot.holds(work)
-        return await asyncio.wrap_future(work)
+        try:
+            return await asyncio.wrap_future(work)
+        finally:
+            del work  # an exception's traceback has this frame, and the future has the exception: with the photo in it
 
     def _prepare(self, upload: Upload) -> PreparedPost:
         if upload.image is None:
@@ -53,4 +60,5 @@ class Preparation:
 
     def close(self) -> None:
         """Let the threads end; what has not begun is dropped."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._texts):
+            pool.shutdown(wait=False, cancel_futures=True)

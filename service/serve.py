@@ -33,6 +33,14 @@ Ask it:
 (leave out -F image=… for a post without a photo)"""
 
 
+def run() -> NoReturn:
+    """Serve, and leave behind whatever threads still do: a photo that takes minutes is nobody's any more."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve; returns the exit code: 0 after a signal, 1 if the model died. Mistakes in the settings exit with 2."""
     # A container's first process never gets a signal that it has no handler for, and uvicorn's comes after the seconds
@@ -167,13 +175,13 @@ class Server(uvicorn.Server):
             self._announced = True
             recognizer = service.recognizer
             print(_BANNER.format(name=recognizer.name, device=recognizer.device, address=self._address), flush=True)
-        if service.draining and (service.gate.inside == 0 or time.monotonic() > self._drain_until):
-            return True
         if not service.engine.alive:
             self.model_alive = False
+            return True
+        if service.draining and (service.gate.inside == 0 or time.monotonic() > self._drain_until):
             return True
         return await super().on_tick(counter)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -105,6 +105,7 @@ class Service:
         with context.stage("decode"):
             prepared = await self.preparation.prepare(upload, slot)
         ticket = self.engine.submit(prepared, explain=explain, deadline=context.deadline, request_id=context.request_id)
+        slot.holds(ticket.answer)
         try:
             entities = await answer_of(ticket)
         finally:

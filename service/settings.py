@@ -56,7 +56,9 @@ class Settings(BaseSettings):
     ] = 12 * _MIB
     max_image_bytes: Annotated[int, Field(ge=1, le=1024 * _MIB, description="largest photo file, in bytes")] = 10 * _MIB
     max_image_pixels: Annotated[
-        int, Field(ge=1, le=1_000_000_000, description="largest photo, in pixels, read from its header")
+        int,
+        # of more than that Pillow refuses to read the header, whatever is asked of it
+        Field(ge=1, le=2 * 89_478_485, description="largest photo, in pixels, read from its header"),
     ] = 50_000_000
     max_text_characters: Annotated[
         int,

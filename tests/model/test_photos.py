@@ -6,6 +6,7 @@ import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,7 +224,7 @@ def test_photos_that_take_much_memory_are_decoded_one_at_a_time(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not a photo", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"\x89PNG", b"\xff\xd8\xff"],
+    [b"", b"not a photo", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.7", b"\x89PNG", b"RIFF"],
 )
 def test_what_is_no_photo_is_unsupported(content: bytes) -> None:
     with pytest.raises(UnsupportedImage, match="not a JPEG, PNG, WebP or GIF"):
@@ -234,6 +235,29 @@ def test_what_is_no_photo_is_unsupported(content: bytes) -> None:
 def test_other_formats_are_unsupported_though_pillow_reads_them(format_: str) -> None:
     with pytest.raises(UnsupportedImage):
         read_photo(file_of(Image.new("RGB", (16, 16)), format_), size=8)
+
+
+@pytest.mark.parametrize("format_", model.photos.FORMATS)
+def test_a_photo_that_ends_within_its_header_is_unreadable(format_: str) -> None:
+    with pytest.raises(UnreadableImage, match="damaged"):
+        read_photo(SMALL[format_][:16], size=8)
+
+
+def test_a_photo_with_damaged_exif_is_read_as_it_lies() -> None:
+    content = file_of(Image.new("RGB", (8, 8), "red"), "PNG", exif=b"neither II nor MM")
+    assert read_photo(content, size=8)[0].eq(255).all()
+
+
+def test_a_jpeg_that_repeats_a_scan_is_not_decoded(photo: Image.Image) -> None:
+    """A progressive photo of twelve megapixels needs 7 ms for each further scan of 26 bytes."""
+    whole = file_of(photo, "JPEG", progressive=True)
+    scans = whole.count(b"\xff\xda")
+    assert 1 < scans < 20
+    last, end = whole.rindex(b"\xff\xda"), whole.rindex(b"\xff\xd9")
+    repeated = whole[:end] + whole[last:end] * (100 - scans) + whole[end:]
+    assert read_photo(repeated, size=8).shape == (3, 8, 8)
+    with pytest.raises(UnreadableImage, match="101 scans, at most 100"):
+        read_photo(repeated[:-2] + whole[last:end] + repeated[-2:], size=8)
 
 
 def test_a_truncated_jpeg_is_unreadable(jpeg: bytes) -> None:
@@ -284,6 +308,18 @@ def test_a_header_beyond_pillows_own_limits_is_too_large_as_well(side: int) -> N
     """Pillow warns from 9,459² pixels and raises from 13,378² before it tells the size."""
     with pytest.raises(ImageTooLarge, match="at most 50000000"):
         read_photo(png_header(side, side), size=8)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"lossless": True}, {"save_all": True, "append_images": [Image.new("L", (9, 7))]}]
+)
+def test_a_webps_size_is_known_before_pillow_allocates_it(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = file_of(Image.new("RGB", (9, 7)), "WEBP", **options)
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(ImageTooLarge, match="9 × 7 = 63 pixels, at most 62"):
+        read_photo(content, size=8, max_pixels=62)
 
 
 def test_a_bomb_is_refused_at_once_with_little_memory() -> None:

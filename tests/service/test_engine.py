@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from structlog.testing import capture_logs
 
+import service.engine
 from model import Entity, Post
 from service.batching import Budget
 from service.engine import Engine, Ticket
@@ -212,6 +213,50 @@ def test_a_post_that_was_taken_back_costs_no_model_time(start: Start, scripted: 
     assert brake.batches == [["first"], ["stays"]]
     with pytest.raises(CancelledError):
         gone.answer.result(10)
+
+
+def test_a_post_that_was_taken_back_is_forgotten_while_the_model_is_busy(
+    start: Start, scripted: ScriptedRecognizer
+) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    gone = submit(engine, scripted, "gone")
+    assert engine.depth == 1
+    assert gone.answer.cancel()
+    assert engine.depth == 0
+    brake.release()
+
+
+def test_a_model_that_hangs_is_not_alive(
+    start: Start, scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start()
+    brake = Brake(scripted)
+    running = submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    assert engine.alive
+    monkeypatch.setattr(service.engine, "_HUNG_SECONDS", 0.0)
+    assert not engine.alive
+    assert not engine.ready
+    brake.release()
+    running.answer.result(10)
+    eventually(lambda: engine.alive)
+
+
+def test_it_can_be_stopped_while_it_warms_up(scripted: ScriptedRecognizer) -> None:
+    engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=1)
+    brake = Brake(scripted)
+    engine.start()
+    brake.wait_for_batch()
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    eventually(lambda: engine._closed)
+    brake.release()
+    stopping.join(10)
+    assert not engine.alive
+    assert len(brake.batches) == 2  # with and without explanation
 
 
 def test_a_post_taken_back_while_it_runs_does_no_harm(start: Start, scripted: ScriptedRecognizer) -> None:
