@@ -31,7 +31,7 @@ class PostDataset(Dataset[Example]):
 
     Args:
         features: where photos' features are.
-        features_by_id: whether a post whose photo is not at hand has its features there under its own id.
+        features_by_id: whether a post whose photo is not at hand has its features there under that photo's id.
         decode_photos: whether to decode the photos themselves, where there are no features.
     """
 
@@ -66,9 +66,11 @@ class PostDataset(Dataset[Example]):
     def lost_photo(self, index: int) -> LostPhoto | None:
         """The photo that the post should have and that cannot be used."""
         post = self.posts[index]
-        if post.lost_photo is None and self._features_by_id and not self.has_image(index):
-            return LostPhoto(post.id if post.photo is None else str(post.photo), "without features")
-        return post.lost_photo
+        if not self._features_by_id:
+            return post.lost_photo
+        if self.has_image(index):
+            return None
+        return LostPhoto(post.photo_id or post.id if post.photo is None else str(post.photo), "without features")
 
     def photos(self) -> int:
         """How many posts have a photo that can be used, as far as is known."""
@@ -80,7 +82,8 @@ class PostDataset(Dataset[Example]):
 
     def _key(self, post: LabelledPost) -> str | None:
         """The photo's id, if its features or its file are there."""
-        key = photo_id(post.photo) if post.photo is not None else post.id if self._features_by_id else None
+        named = post.photo_id or post.id if self._features_by_id else None
+        key = named if post.photo is None else photo_id(post.photo)
         if self._features is not None:
             return key if key in self._features else None
         return key if self._decode_photos else None

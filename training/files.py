@@ -49,7 +49,14 @@ def _conll(path: Path, images: Path | None) -> Iterator[LabelledPost]:
     def post() -> LabelledPost:
         photo = find_photo(images, name) if name else None
         lost = LostPhoto(name, "missing") if name and images is not None and photo is None else None
-        return LabelledPost(name or f"line {first}", tuple(words), entities_of_tags(tags), photo, lost)
+        return LabelledPost(
+            id=name or f"line {first}",
+            words=tuple(words),
+            entities=entities_of_tags(tags),
+            photo=photo,
+            lost_photo=lost,
+            photo_id=name or None,
+        )
 
     for number, line in _lines(path):
         if line.startswith("IMGID:") or not line:
@@ -95,6 +102,7 @@ def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> Labe
         entities=_entities(path, number, record, words),
         photo=photo,
         lost_photo=lost,
+        photo_id=Path(record["image"]).stem if record.get("image") else None,
     )
 
 

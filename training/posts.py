@@ -37,7 +37,8 @@ class LostPhoto(NamedTuple):
 class LabelledPost:
     """A post split into words; ``entities`` is None where nobody has tagged it, ``photo`` None where there is none.
 
-    ``lost_photo`` is the photo that it names and that is not to be had.
+    ``lost_photo`` is the photo that it names and that is not to be had, ``photo_id`` what an image-feature file calls
+    the one that it names; one that it does not name has the post's own id there.
     """
 
     id: str
@@ -45,6 +46,7 @@ class LabelledPost:
     entities: tuple[TypedWords, ...] | None
     photo: Path | None = None
     lost_photo: LostPhoto | None = None
+    photo_id: str | None = None
 
     def mention(self, entity: TypedWords) -> str:
         """The entity's words, lower-cased: what "seen in training" is judged by."""

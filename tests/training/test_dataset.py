@@ -1,14 +1,17 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from model import Recognizer, SMNERProcessor
 from model.spans import enumerate_spans
 from training.dataset import IGNORED, Collator, Example, PostDataset
-from training.image_features import ImageFeatures
-from training.posts import LabelledPost, TypedWords
+from training.files import read_posts
+from training.image_features import ImageFeatureFile, ImageFeatures
+from training.posts import LabelledPost, LostPhoto, TypedWords
 
 LABELS = {"O": 0, "PER": 1, "LOC": 2}
 RAW = "RT @Ann: can't wait for the 2nd game in St. Louis 👍🏽 http://t.co/aB9"
@@ -112,6 +115,32 @@ def test_a_broken_photo_is_a_post_without_one_and_is_remembered(processor: SMNER
     dataset = PostDataset([post("hi", photo=tmp_path / "1.jpg")], processor, decode_photos=True)
     assert dataset[0].image is None
     assert dataset.broken == {0}
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> ImageFeatureFile:
+    """Features of the photos 0 and 2, all of them noughts and twos."""
+    features = torch.stack([torch.zeros(3, 2), torch.full((3, 2), 2.0)])
+    save_file({"features": features}, tmp_path / "f.safetensors", {"image_ids": json.dumps(["0", "2"])})
+    return ImageFeatureFile(tmp_path / "f.safetensors")
+
+
+def test_ready_features_are_those_of_the_photo_that_the_post_names(
+    processor: SMNERProcessor, tmp_path: Path, ready: ImageFeatureFile
+) -> None:
+    """Post 2 used to have those of photo 2, whichever it named, and post 77 none."""
+    names = [{"id": "2", "image": "0.png"}, {"id": "77", "image": "2.png"}, {"id": "0", "image": "9.png"}, {"id": "0"}]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({**own, "text": "hi"}) + "\n" for own in names), "utf-8")
+    (tmp_path / "train.txt").write_text("IMGID:2\nhi\tO\n\nIMGID:9\nhi\tO\n", "utf-8")
+    posts = [post for name in ("train.jsonl", "train.txt") for post in read_posts(tmp_path / name)]
+    dataset = PostDataset(posts, processor, features=ready, features_by_id=True)
+    images = [dataset[index].image for index in range(len(dataset))]
+    assert [int(image.features[0, 0]) if isinstance(image, ImageFeatures) else None for image in images] == [
+        *(0, 2, None, 0),
+        *(2, None),
+    ]
+    nine = LostPhoto("9", "without features")
+    assert [dataset.lost_photo(index) for index in range(len(dataset))] == [None, None, nine, None, None, nine]
 
 
 def test_a_dataset_tells_each_posts_length_in_sub_tokens(processor: SMNERProcessor) -> None:
