@@ -61,7 +61,7 @@ class TrainingData:
         ``split_retweets`` applies :func:`training.posts.split_retweet` to the training posts.
 
         Raises:
-            ValueError: no post is tagged, so there is nothing to learn.
+            ValueError: no entity is tagged, so there is nothing to learn, or one that is measured cannot be learnt.
             FileNotFoundError, DatasetError: a file is missing or not as it should be.
         """
         names = [source.name for source in sources]
@@ -80,7 +80,13 @@ class TrainingData:
         kept_out = held_out_ids((post for part in parts for post in part.train if post.entities is None), held_out)
         data = cls([_without(part, kept_out) for part in parts], sorted(kept_out))
         if not data.types:
-            raise ValueError(f"no post is tagged in the training data of {', '.join(names)}")
+            raise ValueError(f"no entity is tagged in the training data of {', '.join(names)}")
+        for source, part in zip(sources, data.parts, strict=True):
+            if foreign := set(entity_types(part.valid)) - set(data.types):
+                raise ValueError(
+                    f"{source.file('valid')}: types that the training data do not have: {', '.join(sorted(foreign))} "
+                    f"(they have {', '.join(data.types)})"
+                )
         return data
 
     @property

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 import training.run
 from model import SMNER, Recognizer
 from model.checkpoint import CHECKSUM_FILE, WEIGHTS_FILE, load_model
-from training.data import held_out_ids
+from training.data import TrainingData, held_out_ids
 from training.evaluate import evaluate
 from training.evaluation import Predictions, predict
 from training.image_features import ImageFeatureFile
@@ -496,9 +496,17 @@ def test_the_ablations_train(recipe: Recipe, source: DataSource, tmp_path: Path,
     Recognizer.from_pretrained(tmp_path / "run", device="cpu").recognize("hi")
 
 
-def test_data_without_a_tagged_post_are_refused(recipe: Recipe, untagged: DataSource, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="tag"):
-        train(recipe, [untagged], tmp_path / "run")
+def test_data_without_a_tagged_entity_are_refused(untagged: DataSource) -> None:
+    with pytest.raises(ValueError, match="no entity is tagged in the training data of untagged"):
+        TrainingData.read([untagged], held_out=0)
+
+
+def test_a_valid_split_with_a_type_that_training_has_not_is_refused_at_once(source: DataSource) -> None:
+    """It used to end in a KeyError when all epochs were over."""
+    valid = source.path / "valid.txt"
+    valid.write_text(valid.read_text("utf-8").replace("LOC", "EVENT"), "utf-8")
+    with pytest.raises(ValueError, match=r"valid.txt: types .* not have: EVENT \(they have PER, LOC\)"):
+        TrainingData.read([source], held_out=0)
 
 
 def test_a_run_says_which_post_is_too_long(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
