@@ -12,7 +12,7 @@ from model.morphology import Morph
 from model.processor import Batch, EncodedText, SMNERProcessor
 from model.spans import enumerate_spans, span_index
 from training.image_features import ImageFeatureFile, ImageFeatures, photo_id
-from training.posts import LabelledPost, LostPhoto, TypedWords
+from training.posts import DatasetError, LabelledPost, LostPhoto, TypedWords
 
 IGNORED = -100  # spans that do not count in the loss
 
@@ -107,7 +107,8 @@ def _encoded(post: LabelledPost, processor: SMNERProcessor) -> EncodedText:
     try:
         return processor.encode_words(post.words)
     except TextTooLong as error:
-        raise ValueError(f"post {post.id}: {error}") from error
+        message = f"post {post.id}: {error}"
+        raise DatasetError(*post.place, message) if post.place else ValueError(message) from error
 
 
 class Collator:

@@ -56,6 +56,7 @@ def _conll(path: Path, images: Path | None) -> Iterator[LabelledPost]:
             photo=photo,
             lost_photo=lost,
             photo_id=name or None,
+            place=(path, first),
         )
 
     for number, line in _lines(path):
@@ -103,6 +104,7 @@ def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> Labe
         photo=photo,
         lost_photo=lost,
         photo_id=Path(record["image"]).stem if record.get("image") else None,
+        place=(path, number),
     )
 
 

@@ -38,7 +38,8 @@ class LabelledPost:
     """A post split into words; ``entities`` is None where nobody has tagged it, ``photo`` None where there is none.
 
     ``lost_photo`` is the photo that it names and that is not to be had, ``photo_id`` what an image-feature file calls
-    the one that it names; one that it does not name has the post's own id there.
+    the one that it names; one that it does not name has the post's own id there. ``place`` is the file and line that it
+    was read from.
     """
 
     id: str
@@ -47,6 +48,7 @@ class LabelledPost:
     photo: Path | None = None
     lost_photo: LostPhoto | None = None
     photo_id: str | None = None
+    place: tuple[Path, int] | None = None
 
     def mention(self, entity: TypedWords) -> str:
         """The entity's words, lower-cased: what "seen in training" is judged by."""

@@ -75,6 +75,8 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     set_seed(recipe.seed)
     ready = [ImageFeatureFile(part.image_features) if part.image_features else None for part in data.parts]
     model, processor = build(recipe, data.types, image_feature_size=_foreign_feature_size(recipe, data, ready))
+    for part in data.parts:  # a post that is too long must be told before photos are encoded or a teacher is trained
+        PostDataset(part.train + part.valid, processor)
     model.to(choose_device("auto"))
     on_main_process(lambda: claim(run, recipe, data, resume=resume))
     if recipe.teacher is not None:

@@ -17,7 +17,7 @@ from training.data import TrainingData, held_out_ids
 from training.evaluate import evaluate
 from training.evaluation import Predictions, predict
 from training.image_features import ImageFeatureFile
-from training.posts import LabelledPost
+from training.posts import DatasetError, LabelledPost
 from training.recipe import Recipe
 from training.run import RunResult, train
 from training.sources import DataSource
@@ -509,12 +509,17 @@ def test_a_valid_split_with_a_type_that_training_has_not_is_refused_at_once(sour
         TrainingData.read([source], held_out=0)
 
 
-def test_a_run_says_which_post_is_too_long(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+def test_a_run_says_which_post_is_too_long_before_it_encodes_photos(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
     """The tiny encoder has 128 positions two of them for [CLS] and [SEP]; a letter takes one."""
-    with (source.path / "train.txt").open("a", encoding="utf-8") as file:
-        file.write("\nIMGID:long-one\n" + "a\tO\n" * 127)
-    with pytest.raises(ValueError, match="long-one"):
+    path = source.path / "train.txt"
+    long = path.read_text("utf-8") + "\nIMGID:long-one\n" + "a\tO\n" * 127
+    path.write_text(long, "utf-8")
+    line = long.splitlines().index("IMGID:long-one") + 2  # the first word's
+    with pytest.raises(DatasetError, match=f"{path}:{line}: post long-one: "):
         train(recipe, [source], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_handles_of_retweets_are_split_in_training_alone_and_where_the_recipe_says(
