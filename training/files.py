@@ -144,6 +144,13 @@ def _entity(path: Path, number: int, span: object, text: str, words: list[Word])
         raise DatasetError(path, number, f'expected an entity with "start", "end" and "type", found {span!r}'[:300])
     if not 0 <= start < end <= len(text):
         raise DatasetError(path, number, f"expected 0 ≤ start < end ≤ {len(text)} code points, found {start} and {end}")
+    word = fields.get("word")
+    if isinstance(word, str) and _bare(word) != _bare(text[start:end]):
+        raise DatasetError(
+            path,
+            number,
+            f"expected {word!r} at {start} to {end}, found {text[start:end]!r}; offsets count Unicode code points",
+        )
     inside = [i for i, word in enumerate(words) if word.start < end and word.end > start]
     for word in (words[i] for i in inside):
         if word.start < start or word.end > end:
@@ -156,6 +163,11 @@ def _entity(path: Path, number: int, span: object, text: str, words: list[Word])
     if not inside:
         raise DatasetError(path, number, f"expected an entity to have a word, but {start} to {end} is white space")
     return TypedWords(inside[0], inside[-1], kind)
+
+
+def _bare(text: str) -> str:
+    """Without case and white space, which a tagger's own ``word`` may lack."""
+    return "".join(text.split()).casefold()
 
 
 def _are_texts(values: object) -> bool:

@@ -136,6 +136,20 @@ def test_a_text_with_an_empty_list_of_entities_is_tagged(write: Writer) -> None:
     assert (untagged.entities, tagged.entities) == (None, ())
 
 
+def test_offsets_that_count_utf_16_are_noticed_by_the_entitys_word(write: Writer) -> None:
+    """Each ideograph is a word, so that they cut none; the city was taken to be 天安."""
+    span = {"start": 7, "end": 9, "type": "LOC", "word": "北京"}
+    path = write.jsonl({"text": "😀😀 我在北京天安门", "entities": [span]})
+    with pytest.raises(DatasetError, match="1: expected '北京' at 7 to 9, found '天安'; offsets count"):
+        read_posts(path)
+
+
+def test_an_entitys_word_may_be_written_as_another_tagger_writes_it(write: Writer) -> None:
+    span = {"start": 0, "end": 9, "entity_group": "LOC", "word": "st . louis"}
+    (post,) = read_posts(write.jsonl({"text": "St. Louis", "entities": [span]}))
+    assert post.entities == (TypedWords(0, 2, "LOC"),)
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
