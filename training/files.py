@@ -1,5 +1,6 @@
 """Readers of data files: CoNLL, with IMGID lines or without, and JSON lines."""
 
+import errno
 import json
 from collections.abc import Iterator
 from itertools import pairwise
@@ -7,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from model.words import Word, join_words, split_words
-from training.posts import PHOTO_SUFFIXES, DatasetError, LabelledPost, LostPhoto, TypedWords, entities_of_tags, is_tag
+from training.posts import (
+    PHOTO_SUFFIXES,
+    DatasetError,
+    LabelledPost,
+    LostPhoto,
+    TypedWords,
+    entities_of_tags,
+    is_encodable,
+    is_tag,
+    is_type,
+)
 
 
 def read_posts(path: Path, images: Path | None = None) -> list[LabelledPost]:
@@ -21,18 +32,32 @@ def read_posts(path: Path, images: Path | None = None) -> list[LabelledPost]:
 
 
 def find_photo(images: Path | None, name: str) -> Path | None:
-    """``name`` with one of the photo suffixes in the folder ``images``, if there is such a file."""
+    """``name`` with a photo suffix, in small letters or capitals, in the folder ``images``, if there is such a file."""
     if images is None:
         return None
-    return next((path for suffix in PHOTO_SUFFIXES if (path := images / f"{name}{suffix}").is_file()), None)
+    suffixes = (*PHOTO_SUFFIXES, *map(str.upper, PHOTO_SUFFIXES))
+    return next((path for suffix in suffixes if _is_file(path := images / f"{name}{suffix}")), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there; a name that is too long for any file is not."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines; they end at line feeds alone, since a token may be a line separator of Unicode."""
+    """Numbered lines; they end at line feeds alone, since a token may be a line separator of Unicode.
+
+    A byte order mark is no part of the first.
+    """
     with path.open("rb") as lines:
         for number, raw in enumerate(lines, 1):
             try:
-                yield number, raw.decode("utf-8").rstrip("\r\n")
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise DatasetError(path, number, f"expected UTF-8 ({error.reason})") from error
 
@@ -60,7 +85,8 @@ def _conll(path: Path, images: Path | None) -> Iterator[LabelledPost]:
         )
 
     for number, line in _lines(path):
-        if line.startswith("IMGID:") or not line:
+        is_head = line.startswith("IMGID:") and "\t" not in line.rstrip()  # else it is a token that looks like one
+        if is_head or not line:
             if words:
                 yield post()
                 name, words, tags = "", [], []
@@ -91,10 +117,13 @@ def _jsonl(path: Path, images: Path | None) -> Iterator[LabelledPost]:
 def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> LabelledPost:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(path, number, f"expected a JSON object ({error})") from error
     if not isinstance(record, dict):
         raise DatasetError(path, number, f"expected a JSON object, found {line[:80]!r}")
+    for key in ("id", "image"):
+        if not is_encodable(str(record.get(key))):
+            raise DatasetError(path, number, f'expected "{key}" without half a surrogate pair, found {record[key]!r}')
     words = _words(path, number, record)
     photo, lost = _named_photo(path, number, record, images)
     return LabelledPost(
@@ -140,7 +169,7 @@ def _entity(path: Path, number: int, span: object, text: str, words: list[Word])
     """The words between two offsets; white space at the edges is nobody's."""
     fields = span if isinstance(span, dict) else {}
     start, end, kind = fields.get("start"), fields.get("end"), fields.get("type", fields.get("entity_group"))
-    if not (type(start) is int and type(end) is int and isinstance(kind, str) and kind):
+    if not (type(start) is int and type(end) is int and isinstance(kind, str) and is_type(kind)):
         raise DatasetError(path, number, f'expected an entity with "start", "end" and "type", found {span!r}'[:300])
     if not 0 <= start < end <= len(text):
         raise DatasetError(path, number, f"expected 0 ≤ start < end ≤ {len(text)} code points, found {start} and {end}")
@@ -185,5 +214,5 @@ def _named_photo(
         raise DatasetError(path, number, f'expected "image" to be a path, found {image!r}')
     named = Path(image)
     places = [path.parent / named] if images is None else [images / named, images / named.name]
-    photo = next((place for place in places if place.is_file()), None)
+    photo = next((place for place in places if _is_file(place)), None)
     return photo, LostPhoto(image, "missing") if photo is None else None

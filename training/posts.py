@@ -96,7 +96,17 @@ def split_retweet(post: LabelledPost) -> LabelledPost:
 def is_tag(tag: str) -> bool:
     """Whether ``tag`` is O, B-TYPE or I-TYPE."""
     prefix, _, kind = tag.partition("-")
-    return tag == "O" or (prefix in ("B", "I") and bool(kind))
+    return tag == "O" or (prefix in ("B", "I") and is_type(kind))
+
+
+def is_type(kind: str) -> bool:
+    """Whether ``kind`` can be the name of an entity type; one with a trailing blank would be another type."""
+    return bool(kind) and not any(map(str.isspace, kind)) and is_encodable(kind)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether ``text`` can be written: half of a surrogate pair, which JSON may have, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def entity_types(posts: Iterable[LabelledPost]) -> list[str]:

@@ -70,12 +70,39 @@ def test_a_token_that_is_white_space_survives(write: Writer, token: str) -> None
     assert post.entities == (TypedWords(0, 0, "LOC"), TypedWords(2, 2, "LOC"))
 
 
-@pytest.mark.parametrize("line", ["hi", "hi O", "hi\tX", "hi\tB-", "\tO", "hi\tO\tO", "hi\t", " "])
+@pytest.mark.parametrize("line", ["hi", "hi O", "hi\tX", "hi\tB-", "\tO", "hi\tO\tO", "hi\t", " ", "hi\tB-PER "])
 def test_a_wrong_conll_line_is_answered_with_file_line_and_what_was_expected(write: Writer, line: str) -> None:
     path = write.conll(f"IMGID:1\nok\tO\n{line}\nok\tO\n")
     with pytest.raises(DatasetError) as caught:
         read_posts(path)
     assert str(caught.value) == f"{path}:3: expected token<TAB>O, B-TYPE or I-TYPE, found {line!r}"
+
+
+def test_a_file_with_other_line_ends_is_refused(write: Writer) -> None:
+    """All of it was taken for the first post's head, which left no post and no error."""
+    with pytest.raises(DatasetError, match="1: expected token<TAB>O"):
+        read_posts(write.conll("IMGID:1\rParis\tB-LOC\r\rIMGID:2\rhi\tO\r"))
+
+
+def test_a_token_may_look_like_a_posts_head(write: Writer) -> None:
+    (post,) = read_posts(write.conll("IMGID:1\t\nsee\tO\nIMGID:5\tO\n"))
+    assert (post.id, post.words) == ("1", ("see", "IMGID:5"))
+
+
+def test_a_byte_order_mark_is_part_of_no_word(write: Writer) -> None:
+    assert read_posts(write.conll("\ufeffParis\tB-LOC\n"))[0].words == ("Paris",)
+    assert read_posts(write.jsonl('\ufeff{"text": "Paris"}'))[0].words == ("Paris",)
+
+
+def test_a_photo_may_have_its_suffix_in_capitals(images: Path) -> None:
+    Image.new("RGB", (8, 8)).save(images / "4.JPG")
+    assert find_photo(images, "4") == images / "4.JPG"
+
+
+def test_a_photo_whose_name_is_too_long_for_a_file_is_missing(write: Writer, images: Path) -> None:
+    name = "1" * 300
+    posts = read_posts(write.jsonl({"text": "hi", "image": f"{name}.jpg"}, {"text": "hi", "id": name}), images)
+    assert [post.lost_photo for post in posts] == [LostPhoto(f"{name}.jpg", "missing"), None]
 
 
 def test_a_conll_posts_photo_is_found_by_its_id(write: Writer, images: Path) -> None:
@@ -158,6 +185,11 @@ def test_an_entitys_word_may_be_written_as_another_tagger_writes_it(write: Write
         ({"entities": [{"start": 3, "end": 11}]}, 'expected an entity with "start", "end" and "type", found {'),
         ({"entities": [{"start": 3.0, "end": 11, "type": "LOC"}]}, 'expected an entity with "start", "end" and "type"'),
         ({"entities": [{"start": 3, "end": 11, "type": ""}]}, 'expected an entity with "start", "end" and "type"'),
+        ({"entities": [{"start": 3, "end": 11, "type": "LOC "}]}, 'expected an entity with "start", "end" and "type"'),
+        (
+            {"entities": [{"start": 3, "end": 11, "type": "\ud83d"}]},
+            'expected an entity with "start", "end" and "type"',
+        ),
         ({"entities": [{"start": 3, "end": 12, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found 3"),
         ({"entities": [{"start": -1, "end": 2, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found -1"),
         ({"entities": [{"start": 3, "end": 3, "type": "LOC"}]}, "expected 0 ≤ start < end ≤ 11 code points, found 3"),
@@ -233,6 +265,9 @@ def test_a_json_line_that_names_no_photo_has_the_one_of_its_id(write: Writer, im
     [
         ("{", "expected a JSON object"),
         ("[]", "expected a JSON object, found '[]'"),
+        ("[" * 200_000, "expected a JSON object ("),
+        ({"text": "hi", "id": "\ud83d"}, 'expected "id" without half a surrogate pair'),
+        ({"text": "hi", "image": "\ud83d.png"}, 'expected "image" without half a surrogate pair'),
         ({"id": 1}, 'expected "tokens", a list of words, or "text"'),
         ({"tokens": "hi"}, 'expected "tokens", a list of words, or "text"'),
         ({"text": ""}, 'expected "tokens", a list of words, or "text"'),
