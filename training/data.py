@@ -14,6 +14,7 @@ from training.sources import DataSource
 class Part:
     """One source's posts; ``valid`` has tagged posts only and is empty where the source has no valid split.
 
+    ``untagged_valid`` is how many posts of the valid split have no tags.
     ``checksums`` has the SHA-256 of each file that was read, by what it is for.
     """
 
@@ -22,15 +23,20 @@ class Part:
     valid: list[LabelledPost]
     image_features: Path | None
     checksums: dict[str, str]
+    untagged_valid: int = 0
 
-    def summary(self) -> str:
-        """What was found, in a line."""
+    def summary(self, max_span_width: int) -> str:
+        """What was found, in a line; ``max_span_width`` is the most words that an entity may have to be found."""
         tagged = sum(post.entities is not None for post in self.train)
         with_photo = sum(post.photo is not None for post in self.train)
         features = f", image features from {self.image_features}" if self.image_features else ""
+        untagged = f" and {self.untagged_valid} without tags, left out" if self.untagged_valid else ""
+        entities = [entity for post in self.train + self.valid for entity in post.entities or ()]
+        wide = sum(entity.end - entity.start >= max_span_width for entity in entities)
+        missed = f"; {wide} of {len(entities)} entities wider than {max_span_width} words, never found" if wide else ""
         return (
             f"{self.name}: {len(self.train)} training posts, {tagged} tagged, {with_photo} with a photo; "
-            f"{len(self.valid)} valid posts{features}"
+            f"{len(self.valid)} valid posts{untagged}{missed}{features}"
         )
 
     def without(self, unreadable: Collection[Path]) -> "Part":
@@ -65,18 +71,19 @@ class TrainingData:
             FileNotFoundError, DatasetError: a file is missing or not as it should be.
         """
         names = [source.name for source in sources]
-        parts = [
-            Part(
+        parts = []
+        for i, (name, source) in enumerate(zip(names, sources, strict=True)):
+            valid = source.read("valid") if source.file("valid") else []
+            tagged = [post for post in valid if post.entities is not None]
+            part = Part(
                 name=name if names.count(name) == 1 else f"{name}-{i}",
                 train=[split_retweet(post) if split_retweets else post for post in source.read("train")],
-                valid=[post for post in source.read("valid") if post.entities is not None]
-                if source.file("valid")
-                else [],
+                valid=tagged,
                 image_features=source.image_features,
                 checksums=source.checksums(),
+                untagged_valid=len(valid) - len(tagged),
             )
-            for i, (name, source) in enumerate(zip(names, sources, strict=True))
-        ]
+            parts.append(part)
         kept_out = held_out_ids((post for part in parts for post in part.train if post.entities is None), held_out)
         data = cls([_without(part, kept_out) for part in parts], sorted(kept_out))
         if not data.types:

@@ -65,7 +65,7 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
     say = join_processes().print
     data = TrainingData.read(sources, held_out=recipe.held_out, split_retweets=recipe.split_retweets)
     for part in data.parts:
-        say(part.summary())
+        say(part.summary(recipe.max_span_width))
     # Trainer remembers by its path which checkpoint was best, and a run may go on from another folder
     return _train(recipe, data, output.resolve(), resume=resume)
 

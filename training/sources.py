@@ -33,11 +33,14 @@ class DataSource:
         return self.path.stem if self.path.is_file() else self.path.resolve().name
 
     def file(self, split: str) -> Path | None:
-        """The file of ``split``, if there is one."""
+        """The file of ``split``, if there is one; raises ValueError if there are two."""
         if self.path.is_file():
             return self.path if split == "train" else None
         candidates = (self.path / f"{split}{suffix}" for suffix in (".txt", ".jsonl"))
-        return next((path for path in candidates if path.is_file()), None)
+        files = [path for path in candidates if path.is_file()]
+        if len(files) > 1:
+            raise ValueError(f"{self.path}: both {files[0].name} and {files[1].name}; one of them would not be read")
+        return files[0] if files else None
 
     def read(self, split: str) -> list[LabelledPost]:
         """The posts of ``split``; raises FileNotFoundError if there is no such split."""

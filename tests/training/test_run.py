@@ -501,6 +501,15 @@ def test_data_without_a_tagged_entity_are_refused(untagged: DataSource) -> None:
         TrainingData.read([untagged], held_out=0)
 
 
+def test_the_summary_counts_what_is_left_out_and_what_cannot_be_found(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("The\tB-MISC\nBig\tI-MISC\nSleep\tI-MISC\n\nRome\tB-LOC\n", "utf-8")
+    (tmp_path / "valid.jsonl").write_text('{"text": "hi"}\n{"text": "hi", "entities": []}\n', "utf-8")
+    (part,) = TrainingData.read([DataSource(tmp_path)], held_out=0).parts
+    found = f"{part.name}: 2 training posts, 2 tagged, 0 with a photo; 1 valid posts and 1 without tags, left out"
+    assert part.summary(3) == found
+    assert part.summary(2) == f"{found}; 1 of 2 entities wider than 2 words, never found"
+
+
 def test_a_valid_split_with_a_type_that_training_has_not_is_refused_at_once(source: DataSource) -> None:
     """It used to end in a KeyError when all epochs were over."""
     valid = source.path / "valid.txt"

@@ -26,6 +26,14 @@ def test_a_split_that_is_not_there_is_no_error_until_it_is_asked_for(tmp_path: P
         source.read("test")
 
 
+def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
+    """The second used not to be read."""
+    (tmp_path / "train.txt").write_text(CONLL, "utf-8")
+    (tmp_path / "train.jsonl").write_text(JSONL, "utf-8")
+    with pytest.raises(ValueError, match=r"both train\.txt and train\.jsonl"):
+        DataSource(tmp_path).read("train")
+
+
 @pytest.mark.parametrize(("name", "content"), [("posts.txt", CONLL), ("posts.jsonl", JSONL)])
 def test_a_single_file_is_all_training_data(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / name
