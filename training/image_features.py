@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
+from model.checkpoint import file_sha256
 from model.errors import InvalidPost
 from model.photos import read_photo
 from training.encoders import FrozenImageEncoder
@@ -128,7 +129,7 @@ def cache_images(
     metadata = {
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint(),
-        "photos": _listing(by_id.values()),
+        "photos": photos_sha256(by_id.values()),
     }
     if output.is_file() and (finished := _finished(output, metadata)) is not None:
         return [path for name, path in by_id.items() if name not in finished]
@@ -156,10 +157,20 @@ def _finished(output: Path, metadata: dict[str, str]) -> ImageFeatureFile | None
     return file if file.metadata.items() >= metadata.items() else None
 
 
-def _listing(photos: Iterable[Path]) -> str:
-    """SHA-256 over names and sizes, by which photos that were added, taken away or replaced are noticed."""
-    sizes = {path.name: path.stat().st_size if path.is_file() else None for path in photos}
-    return hashlib.sha256(json.dumps(sorted(sizes.items())).encode()).hexdigest()
+def photos_sha256(photos: Iterable[Path]) -> str:
+    """SHA-256 over names and contents, by which photos that were added, taken away or replaced are noticed.
+
+    Not over sizes and times: a photo may be replaced by one as large, and a copied folder has new times.
+    """
+
+    def content(photo: Path) -> str | None:
+        try:
+            return file_sha256(photo)
+        except OSError:
+            return None
+
+    contents = {path.name: content(path) for path in photos}
+    return hashlib.sha256(json.dumps(sorted(contents.items())).encode()).hexdigest()
 
 
 def _try_read(path: Path, size: int) -> Tensor | None:

@@ -156,8 +156,11 @@ def _report_photos(run: Path, data: TrainingData, trainer: SMNERTrainer) -> None
 
 def _tagged_by_teacher(recipe: Recipe, data: TrainingData, folder: Path, *, resume: bool) -> TrainingData:
     """Train the text-only teacher on the tagged posts and let it tag the others."""
-    if not on_main_process(lambda: (folder / CHECKSUM_FILE).is_file()):
-        _train(recipe, data.tagged_text(), folder, resume=resume)
+    text = data.tagged_text()
+    if on_main_process(lambda: (folder / CHECKSUM_FILE).is_file()):
+        on_main_process(lambda: claim(folder / RUN_FOLDER, recipe, text, resume=resume))
+    else:
+        _train(recipe, text, folder, resume=resume)
     model, processor = load_model(folder).to(choose_device("auto")), SMNERProcessor.from_pretrained(folder)
     collator = Collator(processor, model.config.label2id, recipe.max_span_width)
 

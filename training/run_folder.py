@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from training.data import TrainingData
 from training.dataset import PostDataset
+from training.image_features import photos_sha256
 from training.recipe import Recipe
 
 RUN_FOLDER = "run"
@@ -30,11 +31,9 @@ def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Non
         FileExistsError: it holds another run, or other files.
         ValueError: the run to go on with began with another recipe or other data.
     """
-    record = {
-        "recipe": recipe.model_dump(mode="json"),
-        "data": {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()},
-        "versions": _versions(),
-    }
+    digests = {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()}
+    digests |= {f"{part.name} photos": photos_sha256(photos) for part in data.parts if (photos := part.photos())}
+    record = {"recipe": recipe.model_dump(mode="json"), "data": digests, "versions": _versions()}
     file = run / "recipe.json"
     if not file.is_file():
         if run.parent.is_dir() and any(path.name != RUN_FOLDER for path in run.parent.iterdir()):

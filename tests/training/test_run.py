@@ -259,6 +259,24 @@ def test_a_run_does_not_go_on_with_other_data(recipe: Recipe, source: DataSource
         train(small(recipe, max_steps=1), [source], tmp_path / "run", resume=True)
 
 
+def test_a_run_does_not_go_on_with_other_photos(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    """Left out, replaced by one of the same size, or gone: each gave other weights without a word."""
+    assert source.images is not None
+    photo, short = source.images / "0.png", small(recipe, max_steps=1)
+    train(short, [source], tmp_path / "run")
+    before = photo.read_bytes()
+    with pytest.raises(ValueError, match=r"began with, but: eight photos [0-9a-f]{64} → None"):
+        train(short, [DataSource(source.path)], tmp_path / "run", resume=True)
+    photo.write_bytes(bytes([*before[:-1], before[-1] ^ 1]))
+    with pytest.raises(ValueError, match="began with, but: eight photos "):
+        train(short, [source], tmp_path / "run", resume=True)
+    photo.unlink()
+    with pytest.raises(ValueError, match="began with, but: eight photos "):
+        train(short, [source], tmp_path / "run", resume=True)
+    photo.write_bytes(before)
+    train(short, [source], tmp_path / "run", resume=True)
+
+
 def test_a_checkpoint_that_was_cut_off_is_passed_over(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     """A run killed while the trainer saved could not be resumed, though the checkpoint before was whole."""
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
@@ -310,7 +328,7 @@ def test_the_run_folder_has_what_the_run_was_made_of_and_how_it_went(
     record = json.loads((run / "recipe.json").read_text("utf-8"))
     assert record["recipe"]["seed"] == 0
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert record["data"].keys() == {"eight train", "eight valid"}
+    assert record["data"].keys() == {"eight train", "eight valid", "eight photos"}
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 26))
     assert any(entry.keys() >= {"loss", "info_nce"} for entry in logged)
@@ -412,6 +430,19 @@ def test_the_teacher_sees_no_photo_even_where_the_data_name_their_own(
     Path(short).write_text(Path(teacher).read_text("utf-8").replace("epochs = 40", "epochs = 1"), "utf-8")
     train(small(recipe, max_steps=1, held_out=2, teacher=short), [untagged], tmp_path / "run")
     assert [part.has_image(i) for part in trainers[0].parts for i in range(len(part))].count(True) == 0
+
+
+def test_a_run_does_not_go_on_with_another_teacher(
+    recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path
+) -> None:
+    """Its tags come from the finished one, whatever the recipe says now."""
+    content = Path(teacher).read_text("utf-8").replace("epochs = 40", "epochs = 1")
+    Path(teacher).write_text(content, "utf-8")
+    taught = small(recipe, max_steps=1, teacher=teacher)
+    train(taught, [source, untagged], tmp_path / "run")
+    Path(teacher).write_text(content.replace("seed = 0", "seed = 1"), "utf-8")
+    with pytest.raises(ValueError, match="began with, but: seed 0 → 1"):
+        train(taught, [source, untagged], tmp_path / "run", resume=True)
 
 
 def test_ready_features_of_a_foreign_width_train_and_evaluate(
