@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(" ".join(str(error).split()))
         return 2
     except KeyboardInterrupt:
-        _complain(f"interrupted; go on with --resume --output {options.output}")
+        _complain("interrupted; the same command with --resume goes on")
         return 130
     for name, f1 in result.f1.items():
         say(f"F1 on {name} valid: {f1:.4f}")
