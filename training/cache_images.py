@@ -31,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         pretrained = options.weights != "none"
         weights = options.weights if pretrained else None
         encoder = FrozenImageEncoder.load(options.encoder, weights, pretrained=pretrained, device=options.device)
-        broken = cache_images(photos_in(options.images), options.output, encoder)
+        photos = photos_in(options.images)
+        broken = cache_images(photos, options.output, encoder)
     except (ValueError, OSError, ImportError) as error:
         print(f"smner-cache-images: {error}", file=sys.stderr)
+        return 2
+    if len(broken) == len(photos):
+        print(f"smner-cache-images: none of {len(photos)} photos could be read", file=sys.stderr)
         return 2
     for photo in broken:
         print(f"{photo}: cannot be read, left out", file=sys.stderr)

@@ -36,7 +36,7 @@ class ImageFeatureFile:
     """An image-feature file, memory-mapped: rows are read when asked for."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             opened: Any = safe_open(path, "pt")
         except SafetensorError as error:
@@ -66,7 +66,7 @@ class ImageFeatureFile:
         stored, now = self.metadata.get("fingerprint"), encoder.fingerprint()
         if self.encoder != encoder.name:
             raise ValueError(
-                f"{self._path}: features of {self.encoder or 'an encoder without a name'}, not of {encoder.name}"
+                f"{self.path}: features of {self.encoder or 'an encoder without a name'}, not of {encoder.name}"
             )
         if stored is None or stored == now:
             return
@@ -75,7 +75,7 @@ class ImageFeatureFile:
             f"{key} {before.get(key)}, not {value}" for key, value in wanted.items() if before.get(key) != value
         ]
         raise ValueError(
-            f"{self._path}: made by {self.encoder} with other weights or photo settings ({'; '.join(differences)}); "
+            f"{self.path}: made by {self.encoder} with other weights or photo settings ({'; '.join(differences)}); "
             f"make it anew with smner-cache-images"
         )
 
@@ -115,10 +115,10 @@ def cache_images(
     What an earlier call finished, or began, with the same encoder and photos is not encoded again.
 
     Returns:
-        The files that could not be read; they are left out.
+        The files that could not be read; they are left out, and if that is all of them there is no file.
 
     Raises:
-        ValueError: two files have the same name, or none can be read.
+        ValueError: two files have the same name.
         OSError: the file cannot be written; what was encoded so far is kept for the next time.
     """
     by_id: dict[str, Path] = {}
@@ -144,7 +144,7 @@ def cache_images(
             progress.update(len(batch))
     if not writer.names:
         writer.discard()
-        raise ValueError(f"none of {len(ids)} photos could be read")
+        return list(by_id.values())
     writer.finish()
     return [by_id[name] for name in writer.broken]
 

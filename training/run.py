@@ -4,6 +4,7 @@ The output folder is the checkpoint; what else the run leaves (recipe, held-out 
 trainer's own checkpoints, the teacher) lies in its subfolder ``run``.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -94,7 +95,7 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
             elif part.photos():
                 path = run / f"image-features-{part.name}.safetensors"
                 broken[i] = on_main_process(partial(cache_images, part.photos(), path, encoder))
-                features[i] = ImageFeatureFile(path)
+                features[i] = ImageFeatureFile(path) if path.is_file() else None
     data = replace(data, parts=[part.without(photos) for part, photos in zip(data.parts, broken, strict=True)])
 
     def dataset(posts: list[LabelledPost], part: Part, file: ImageFeatureFile | None) -> PostDataset:
@@ -146,9 +147,10 @@ def _report_photos(run: Path, data: TrainingData, trainer: SMNERTrainer) -> None
     """Say how many photos training has and goes without, and list the latter."""
     names = [part.name for part in data.parts]
     file = run / "lost-photos.tsv"
-    lost = list_lost_photos(file, [*zip(names, trainer.parts, strict=True), *trainer.valid.items()])
+    list_lost_photos(file, [*zip(names, trainer.parts, strict=True), *trainer.valid.items()])
     for name, own in zip(names, trainer.parts, strict=True):
-        counts = ", ".join(f"{count} {reason}" for (source, reason), count in lost.items() if source == name)
+        lost = Counter(photo.reason for i in range(len(own)) if (photo := own.lost_photo(i)) is not None)
+        counts = ", ".join(f"{count} {reason}" for reason, count in lost.items())
         print(
             f"{name}: {own.photos()} training posts have a photo{counts and f'; not used: {counts}, listed in {file}'}"
         )
@@ -176,8 +178,13 @@ def _foreign_feature_size(recipe: Recipe, data: TrainingData, ready: Sequence[Im
     files = [file for file in ready if file is not None]
     if files and recipe.fine_tune_image_encoder:
         raise ValueError("fine_tune_image_encoder needs photos, and --image-features gives what is made of them")
-    if all(file.encoder == recipe.image_encoder for file in files):
+    foreign = [file for file in files if file.encoder != recipe.image_encoder]
+    if not foreign:
         return None
+    if recipe.image_encoder is not None:  # another program's encoder cannot be had; one of smner-cache-images' can
+        for file in foreign:
+            if "fingerprint" in file.metadata:
+                raise ValueError(f"{file.path}: features of {file.encoder}, not of {recipe.image_encoder}")
     unencoded = [part.name for part, file in zip(data.parts, ready, strict=True) if file is None and part.photos()]
     if unencoded:
         raise ValueError(
@@ -187,6 +194,11 @@ def _foreign_feature_size(recipe: Recipe, data: TrainingData, ready: Sequence[Im
     sizes = {file.feature_size for file in files}
     if len(sizes) > 1:
         raise ValueError(f"the image-feature files have different widths: {sorted(sizes)}")
+    made_by_others = ", ".join(str(file.path) for file in foreign)
+    join_processes().print(
+        f"the recipe's image encoder did not make {made_by_others}: it is left out of the checkpoint, which will read "
+        f"ready features and no photos"
+    )
     return sizes.pop()
 
 

@@ -3,7 +3,6 @@
 import json
 import platform
 import shutil
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -108,13 +107,11 @@ class MetricsFile(TrainerCallback):
             self._path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), "utf-8")
 
 
-def list_lost_photos(path: Path, datasets: Iterable[tuple[str, PostDataset]]) -> Counter[tuple[str, str]]:
-    """Write down, tab-separated, which posts' photos cannot be used; counts them by source and reason."""
-    lines, counts = ["source\tpost\treason\tphoto\n"], Counter[tuple[str, str]]()
+def list_lost_photos(path: Path, datasets: Iterable[tuple[str, PostDataset]]) -> None:
+    """Write down, tab-separated, which posts' photos cannot be used."""
+    lines = ["source\tpost\treason\tphoto\n"]
     for source, dataset in datasets:
         for index, post in enumerate(dataset.posts):
             if (lost := dataset.lost_photo(index)) is not None:
                 lines.append(f"{source}\t{post.id}\t{lost.reason}\t{lost.photo}\n")
-                counts[source, lost.reason] += 1
     path.write_text("".join(lines), "utf-8")
-    return counts

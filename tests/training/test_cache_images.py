@@ -38,6 +38,15 @@ def test_a_broken_photo_is_left_out_and_named(tmp_path: Path, images: Path, caps
     assert len(ImageFeatureFile(tmp_path / "f.safetensors")) == 2
 
 
+def test_a_folder_without_a_photo_that_can_be_read_is_refused(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for photo in images.iterdir():
+        photo.write_bytes(b"broken")
+    assert main(["--images", str(images), "--output", str(tmp_path / "f.safetensors"), *RANDOM]) == 2
+    assert "none of 2 photos could be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

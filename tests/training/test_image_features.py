@@ -143,10 +143,10 @@ def test_broken_and_missing_photos_are_left_out_and_reported(
     assert [name in file for name in ("a", "b", "torn", "missing")] == [True, True, False, False]
 
 
-def test_a_folder_of_broken_photos_is_refused(tmp_path: Path, encoder: FrozenImageEncoder) -> None:
-    with pytest.raises(ValueError, match="none of 1 photos could be read"):
-        cache_images([tmp_path / "missing.png"], tmp_path / "f.safetensors", encoder)
-    assert not (tmp_path / "f.safetensors").exists()
+def test_of_broken_photos_alone_there_is_no_file(tmp_path: Path, encoder: FrozenImageEncoder) -> None:
+    missing = tmp_path / "missing.png"
+    assert cache_images([missing], tmp_path / "f.safetensors", encoder) == [missing]
+    assert list(tmp_path.glob("f.safetensors*")) == []
 
 
 class Interrupted(FrozenImageEncoder):

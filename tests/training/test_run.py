@@ -80,11 +80,13 @@ def small(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def ready_features(path: Path, *, width: int, regions: int, encoder: str = "torchvision:resnet152") -> Path:
+def ready_features(
+    path: Path, *, width: int, regions: int, encoder: str = "torchvision:resnet152", **more: str
+) -> Path:
     """Random features for the posts 0, 2, 4 and 6, with the last region of each masked."""
     mask = torch.ones(4, 1 + regions, dtype=torch.bool)
     mask[:, -1] = False
-    metadata = {"image_ids": json.dumps(["0", "2", "4", "6"]), "encoder": encoder}
+    metadata = {"image_ids": json.dumps(["0", "2", "4", "6"]), "encoder": encoder, **more}
     save_file({"features": torch.randn(4, 1 + regions, width).half(), "mask": mask}, path, metadata)
     return path
 
@@ -320,6 +322,17 @@ def test_features_of_the_same_encoder_with_other_weights_are_refused(
         train(other, [DataSource(source.path, image_features=made)], tmp_path / "second")
 
 
+def test_features_of_another_encoder_are_refused_where_it_can_be_had(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    """Made by smner-cache-images with its default; the checkpoint could not be served, since it reads no photos."""
+    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, fingerprint="{}")
+    ready = DataSource(source.path, image_features=file)
+    with pytest.raises(ValueError, match=r"f\.safetensors: features of torchvision:resnet152, not of timm:test_eff"):
+        train(recipe, [ready], tmp_path / "run")
+    train(small(recipe, max_steps=1, image_encoder=None), [ready], tmp_path / "run")
+
+
 def test_the_run_folder_has_what_the_run_was_made_of_and_how_it_went(
     recipe: Recipe, source: DataSource, tmp_path: Path
 ) -> None:
@@ -353,9 +366,12 @@ def test_a_run_does_not_go_on_with_other_image_features(recipe: Recipe, source: 
 def test_lost_photos_are_counted_and_listed(
     recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
 ) -> None:
-    """Posts 0, 2, 4 and 6 have a photo; 2's breaks, 4's goes, and the four others never had theirs."""
+    """Posts 0, 2, 4 and 6 have a photo; 2's breaks, 4's goes, and the four others never had theirs.
+
+    What is said is said of training posts, what is listed is all: valid's one post, 9, has none either.
+    """
     assert source.images is not None
-    (source.path / "valid.txt").unlink()
+    (source.path / "valid.txt").write_text("IMGID:9\nRome\tB-LOC\n", "utf-8")
     (source.images / "2.png").write_bytes(b"\x89PNG")
     (source.images / "4.png").unlink()
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
@@ -365,7 +381,7 @@ def test_lost_photos_are_counted_and_listed(
     header, *rows = [line.split("\t") for line in file.read_text("utf-8").splitlines()]
     assert header == ["source", "post", "reason", "photo"]
     unreadable = ["eight", "2", "unreadable", str(source.images / "2.png")]
-    assert sorted(rows) == sorted([unreadable, *(["eight", name, "missing", name] for name in "13457")])
+    assert sorted(rows) == sorted([unreadable, *(["eight", name, "missing", name] for name in "134579")])
     assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, *[False] * 5, True, False]
 
 
@@ -446,12 +462,13 @@ def test_a_run_does_not_go_on_with_another_teacher(
 
 
 def test_ready_features_of_a_foreign_width_train_and_evaluate(
-    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+    recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
 ) -> None:
     """Seven channels and three regions, one of them masked: the model fits its own projection and has no encoder."""
     features = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
     ready = DataSource(source.path, image_features=features)
     result = train(recipe, [ready], tmp_path / "run")
+    assert "which will read ready features and no photos" in capsys.readouterr().out
     assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, False] * 4
     recognizer = Recognizer.from_pretrained(tmp_path / "run", device="cpu")
     assert recognizer.model.image_encoder is None
@@ -498,6 +515,16 @@ def test_a_broken_photo_makes_its_post_one_without(
     train(small(recipe, max_steps=1, fine_tune_image_encoder=fine_tuned), [source], tmp_path / "run")
     assert [trainers[0].parts[0].has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
     assert "| eight | 8 | 3 |" in (tmp_path / "run" / "README.md").read_text("utf-8")
+
+
+def test_where_all_photos_are_broken_training_goes_without(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    assert source.images is not None
+    for photo in source.images.iterdir():
+        photo.write_bytes(b"\x89PNG")
+    train(small(recipe, max_steps=1), [source], tmp_path / "run")
+    assert trainers[0].parts[0].photos() == 0
 
 
 def test_a_fine_tuned_image_encoder_is_trained_on_the_photos_themselves(
