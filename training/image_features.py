@@ -119,6 +119,7 @@ def cache_images(
 
     Raises:
         ValueError: two files have the same name.
+        FileExistsError: ``output`` is there and is nothing that this function wrote.
         OSError: the file cannot be written; what was encoded so far is kept for the next time.
     """
     by_id: dict[str, Path] = {}
@@ -131,7 +132,7 @@ def cache_images(
         "fingerprint": encoder.fingerprint(),
         "photos": photos_sha256(by_id.values()),
     }
-    if output.is_file() and (finished := _finished(output, metadata)) is not None:
+    if output.exists() and (finished := _finished(output, metadata)) is not None:
         return [path for name, path in by_id.items() if name not in finished]
     ids = list(by_id)
     writer = ImageFeatureWriter(output, ids, metadata)
@@ -150,10 +151,13 @@ def cache_images(
 
 
 def _finished(output: Path, metadata: dict[str, str]) -> ImageFeatureFile | None:
+    """The file that an earlier call wrote, if it is of the same encoder and photos; nobody else's is written over."""
     try:
         file = ImageFeatureFile(output)
-    except ValueError:
-        return None
+    except (ValueError, OSError) as error:
+        raise FileExistsError(f"{output} is there and is no image-feature file: choose another name") from error
+    if "fingerprint" not in file.metadata:
+        raise FileExistsError(f"{output} is there and was made by another program: choose another name")
     return file if file.metadata.items() >= metadata.items() else None
 
 

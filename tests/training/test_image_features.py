@@ -242,6 +242,25 @@ def test_a_photo_that_was_replaced_is_noticed(
     assert batches == [4, 5, 4]
 
 
+@pytest.mark.parametrize("kind", ["text", "folder", "features of another program"])
+def test_nothing_of_anybody_else_is_written_over(
+    tmp_path: Path, photos: list[Path], encoder: FrozenImageEncoder, batches: list[int], kind: str
+) -> None:
+    output = tmp_path / "precious"
+    if kind == "folder":
+        output.mkdir()
+    elif kind == "text":
+        output.write_text("precious", "utf-8")
+    else:
+        write(output, {"features": torch.zeros(1, 2, 3)}, ["a"])
+    before = output.is_file() and output.read_bytes()
+    with pytest.raises(FileExistsError, match=r"precious is there and .*: choose another name"):
+        cache_images(photos, output, encoder)
+    assert (output.is_file() and output.read_bytes()) == before
+    assert batches == []
+    assert list(tmp_path.glob("precious.*")) == []
+
+
 def test_the_writer_holds_one_batch_at_a_time(tmp_path: Path) -> None:
     """Forty batches of 1 MB: all of them together were in memory before, twice."""
     ids = [str(i) for i in range(400)]
