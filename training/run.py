@@ -37,7 +37,7 @@ from training.run_folder import (
 )
 from training.sources import DataSource
 from training.temperature import fit_temperature
-from training.trainer import SMNERTrainer
+from training.trainer import SMNERTrainer, check_tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
 
 def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) -> RunResult:
     run = output / RUN_FOLDER
+    check_tracker(recipe)
     set_seed(recipe.seed)
     ready = [ImageFeatureFile(part.image_features) if part.image_features else None for part in data.parts]
     model, processor = build(recipe, data.types, image_feature_size=_foreign_feature_size(recipe, data, ready))
@@ -216,6 +217,10 @@ def _finish(
             model.to(device).eval()
         dtype = torch.float16 if recipe.half_precision else torch.float32
         model.to(dtype).float()
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            raise ValueError(
+                "the training has diverged: there are weights that are no numbers; lower its learning rates"
+            )
         if trainer.valid:
             model.config.score_temperature = fit_temperature(model, list(trainer.valid.values()), trainer.collator)
         scores = {name: score(own.posts, predict(model, own, trainer.collator)) for name, own in trainer.valid.items()}

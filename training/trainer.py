@@ -12,7 +12,15 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from model import SMNER
 from training.averaging import AveragedAdamW
@@ -61,7 +69,7 @@ class SMNERTrainer(Trainer):
             data_collator=collator,
             train_dataset=ConcatDataset(train),
             eval_dataset=ConcatDataset(valid.values()) if valid else None,
-            callbacks=[EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [],
+            callbacks=[_LogEpoch(), *([EarlyStoppingCallback(recipe.patience)] if valid and recipe.patience else [])],
         )
         if self.is_fsdp_enabled and (recipe.weight_average or recipe.fine_tune_image_encoder):
             raise ValueError("weight_average and fine_tune_image_encoder do not work with FSDP")
@@ -191,6 +199,20 @@ class SMNERTrainer(Trainer):
         return metrics
 
 
+class _LogEpoch(TrainerCallback):
+    """Logs the loss after each epoch too: small data have fewer steps than lie between two entries."""
+
+    def on_epoch_end(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ARG002
+        control.should_log = True
+
+
+def check_tracker(recipe: Recipe) -> None:
+    """Refuse a tracker that Trainer does not know or that is not installed, which it finds only after the photos."""
+    there = get_available_reporting_integrations()
+    if recipe.report_to not in (None, "none", "all", *there):
+        raise ValueError(f"report_to: {recipe.report_to} is not installed; there are {', '.join(there)}")
+
+
 def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(output),
@@ -211,6 +233,7 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         metric_for_best_model="f1" if evaluate else None,
         greater_is_better=True if evaluate else None,
         logging_steps=50,
+        logging_nan_inf_filter=False,  # it logs the mean so far in place of a loss that is none
         report_to=recipe.report_to or "none",
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,

@@ -353,6 +353,32 @@ def test_the_recipe_says_which_trackers_are_reported_to(recipe: Recipe, source: 
     assert not list(tmp_path.rglob("events.out.tfevents.*"))
 
 
+def test_a_tracker_that_is_not_there_is_refused_before_anything_is_done(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    """It was a traceback, after all photos had been encoded."""
+    with pytest.raises(ValueError, match=r"report_to: absent is not installed; there are .*tensorboard"):
+        train(small(recipe, report_to="absent"), [source], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_stored(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
+    """And the loss is logged as it is, where Trainer would put the mean so far in its place."""
+    with pytest.raises(ValueError, match="the training has diverged"):
+        train(small(recipe, epochs=1, head_learning_rate=1e38, warmup=0), [source], tmp_path / "run")
+    assert not (tmp_path / "run" / WEIGHTS_FILE).exists()
+    logged = [json.loads(line) for line in (tmp_path / "run/run/metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["loss"] != entry["loss"] for entry in logged if "loss" in entry] == [True]
+
+
+def test_the_loss_of_each_epoch_is_logged_however_few_its_steps(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    train(recipe, [source], tmp_path / "run")
+    logged = [json.loads(line) for line in (tmp_path / "run/run/metrics.jsonl").read_text("utf-8").splitlines()]
+    assert [entry["epoch"] for entry in logged if "loss_spans" in entry] == [1, 2]
+
+
 def test_a_run_does_not_go_on_with_other_image_features(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     for i in range(2):
         file = ready_features(tmp_path / "f.safetensors", width=7 + i, regions=3)
