@@ -99,13 +99,18 @@ class Recipe(BaseModel):
         Raises:
             FileNotFoundError: naming the recipes there are.
             pydantic.ValidationError: naming the key.
+            ValueError: naming the file, which is no TOML.
         """
         bundled = Path(str(files("training") / "recipes"))
         path = Path(name) if name.endswith(".toml") else bundled / f"{name}.toml"
         if not path.is_file():
             known = ", ".join(sorted(recipe.stem for recipe in bundled.glob("*.toml")))
             raise FileNotFoundError(f"no recipe {name!r}; there are {known}, or give the path of a .toml file")
-        return cls(**{"name": path.stem, **tomllib.loads(path.read_text("utf-8")), **(overrides or {})})
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except ValueError as error:  # of the TOML or of its encoding
+            raise ValueError(f"{path}: {error}") from error
+        return cls(**{"name": path.stem, **values, **(overrides or {})})
 
 
 def parse_override(setting: str) -> tuple[str, Any]:

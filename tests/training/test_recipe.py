@@ -57,6 +57,13 @@ def test_a_recipe_file_that_is_not_there_is_refused_with_its_path(tmp_path: Path
         Recipe.load(str(tmp_path / "absent.toml"))
 
 
+@pytest.mark.parametrize("content", [b"epochs = \n", b'name = "Caf\xe9"\n'])
+def test_a_recipe_file_that_is_no_toml_is_refused_with_its_path(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"mine\.toml: "):
+        Recipe.load(str(tmp_path / "mine.toml"))
+
+
 def test_overrides_replace_the_files_values() -> None:
     recipe = Recipe.load("paper-twitter2017", {"epochs": 1, "tokenizer": "here"})
     assert (recipe.epochs, recipe.tokenizer, recipe.batch_size) == (1, "here", 16)
