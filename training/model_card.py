@@ -25,6 +25,7 @@ def model_card(
         checksums: SHA-256 of each source's training file.
         held_out: posts without tags that were kept out.
     """
+    benchmark = any(name.startswith(_BENCHMARKS) for name in posts)
     modules = [name for name, used in (("CMIB", recipe.use_cmib), ("CMA", recipe.use_cma)) if used]
     data = "\n".join(f"| {name} | {posts[name]} | {photos[name]} | `{checksums[name]}` |" for name in posts)
     figures = "\n".join(
@@ -49,14 +50,26 @@ def model_card(
         figures=figures or "| – | – | – | – | – |",
         keys=keys,
         width=recipe.max_span_width,
+        language="language: en\n" if benchmark else "",
+        chosen=", which also chose the epoch" if scores else "; there is none, and the last epoch was kept",
+        origin=_OF_BENCHMARKS if benchmark else _OF_OTHERS,
     )
+
+
+_BENCHMARKS = ("twitter2015", "twitter2017")
+_OF_BENCHMARKS = """\
+English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Names that are common in the
+training data (politicians, athletes and singers of those years) are favoured. Where the benchmarks disagree (whether a
+@handle is an entity), so does the model."""
+_OF_OTHERS = """\
+Languages, dialects and times other than the training data's are read worse. Names that are common in the training data
+are favoured."""
 
 
 _CARD = """\
 ---
 license: apache-2.0
-language: en
-pipeline_tag: token-classification
+{language}pipeline_tag: token-classification
 tags: [named-entity-recognition, multimodal, social-media]
 ---
 # {name}
@@ -73,7 +86,7 @@ Text encoder `{text_encoder}`, image encoder `{image_encoder}`.
 {teacher}
 ## Figures
 
-Entity-level, exact span and type, on the valid splits, which also chose the epoch:
+Entity-level, exact span and type, on the valid splits{chosen}:
 
 | valid split | precision | recall | F1 | entities |
 | --- | --- | --- | --- | --- |
@@ -81,10 +94,9 @@ Entity-level, exact span and type, on the valid splits, which also chose the epo
 
 ## Limits
 
-English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Spans are at most {width}
-words wide. Names that are common in the training data (politicians, athletes and singers of those years) are favoured.
-Where the benchmarks disagree (whether a @handle is an entity), so does the model. It reads a photo's gist, not the
-writing in it, and it does not recognise faces. Not fit for decisions about people.
+{origin}
+Spans are at most {width} words wide. It reads a photo's gist, not the writing in it, and it does not recognise faces.
+Not fit for decisions about people.
 
 ## Recipe
 

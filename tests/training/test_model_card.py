@@ -62,4 +62,15 @@ def test_an_ablation_is_called_one(recipe: Recipe, cmib: bool, cma: bool, words:
 
 
 def test_without_a_valid_split_there_are_no_figures(recipe: Recipe) -> None:
-    assert "| – | – | – | – | – |" in card(recipe, scores={})
+    text = card(recipe, scores={})
+    assert "| – | – | – | – | – |" in text
+    assert "chose the epoch" not in text
+    assert "the last epoch was kept" in text
+
+
+def test_what_is_true_of_the_benchmarks_is_said_of_them_alone(recipe: Recipe) -> None:
+    """A model of somebody's Dutch invoices was called one of English tweets of 2014 to 2017."""
+    ours = {"posts": {"twitter2017": 3373}, "photos": {"twitter2017": 0}, "checksums": {"twitter2017": None}}
+    for words in ("language: en\n", "English posts of 2014 to 2017", "politicians", "@handle"):
+        assert words in card(recipe, **ours)
+        assert words not in card(recipe)
