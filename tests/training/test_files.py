@@ -264,6 +264,7 @@ def test_a_json_line_that_names_no_photo_has_the_one_of_its_id(write: Writer, im
     ("record", "expected"),
     [
         ("{", "expected a JSON object"),
+        pytest.param("[" * 100_000, "expected a JSON object", id="nested too deeply"),
         ("[]", "expected a JSON object, found '[]'"),
         ("[" * 200_000, "expected a JSON object ("),
         ({"text": "hi", "id": "\ud83d"}, 'expected "id" without half a surrogate pair'),
