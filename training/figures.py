@@ -63,7 +63,7 @@ def _of_predictions(
 def _kept_out(posts: Sequence[LabelledPost], run: Path | None) -> list[LabelledPost]:
     untagged = [post for post in posts if post.entities is None]
     kept_out = run / "held_out.txt" if run is not None else None
-    names = set(kept_out.read_text("utf-8").split()) if kept_out is not None and kept_out.is_file() else set()
+    names = set(kept_out.read_text("utf-8").split("\n")[:-1]) if kept_out is not None and kept_out.is_file() else set()
     return [post for post in untagged if post.id in names] if names else untagged
 
 
@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SMNERError, ValueError, OSError) as error:
         print(f"smner-figures: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("smner-figures: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -95,7 +95,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], types: Sequence[str]) -> F
     """Counts of :func:`training.analysis.confusion`; a cell's shade is its share of its row."""
     names = [*types, NOTHING]
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
-    figure = Figure(figsize=(1.6 + 0.95 * len(names), 1.2 + 0.8 * len(names)), layout="constrained")
+    figure = Figure(figsize=(1.6 + 0.95 * len(names), 1.4 + 0.8 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for i, row in enumerate(counts):
@@ -107,7 +107,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], types: Sequence[str]) -> F
     axes.set_xticks(range(len(names)), [*types, "missed"])
     axes.set_yticks(range(len(names)), [*types, "spurious"])
     axes.set(
-        xlabel="predicted type", ylabel="gold type", title="entities, and their share of the gold ones of the type"
+        xlabel="predicted type", ylabel="gold type", title="entities, and their share\nof the gold ones of the type"
     )
     return figure
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from model import Recognizer
 from training.figures import draw, history, main
+from training.plots import confusion_matrix
 from training.run import RunResult
 from training.sources import DataSource
 
@@ -81,16 +82,36 @@ def test_of_untagged_posts_those_kept_out_of_training_are_shown(
     recognizer: Recognizer, source: DataSource, tmp_path: Path
 ) -> None:
     assert source.images is not None
-    lines = [json.dumps({"id": str(i), "text": "hi", "image": str(source.images / f"{i}.png")}) for i in (0, 2, 4)]
+    lines = [json.dumps({"id": f"post {i}", "text": "hi", "image": str(source.images / f"{i}.png")}) for i in (0, 2, 4)]
     (source.path / "posts.jsonl").write_text("\n".join(lines), "utf-8")
     run = tmp_path / "run"
     run.mkdir()
     ((_, every),) = draw(recognizer, DataSource(source.path), "posts", None)
-    (run / "held_out.txt").write_text("0\n4\n", "utf-8")
+    (run / "held_out.txt").write_text("post 0\npost 4\n", "utf-8")
     (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1.0, "loss": 1.0, "loss_spans": 1.0}), "utf-8")
     _, (_, kept_out) = draw(recognizer, DataSource(source.path), "posts", run)
     assert titles(every)[0].startswith("(a) before CMIB, 3 posts")
     assert titles(kept_out)[0].startswith("(a) before CMIB, 2 posts")
+
+
+@pytest.mark.parametrize("types", [["PER"], ["PER", "LOC"], ["PER", "LOC", "ORG", "MISC"]])
+def test_the_title_of_a_confusion_matrix_is_not_cut_off(types: list[str]) -> None:
+    figure = confusion_matrix([[1] * (len(types) + 1)] * (len(types) + 1), types)
+    figure.draw_without_rendering()
+    title = figure.axes[0].title.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1
+
+
+def test_an_interrupted_command_ends_with_a_line(
+    source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.figures.load", interrupt)
+    assert main(["--data", str(source.path), "--split", "test", "--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "smner-figures: interrupted\n"
 
 
 def test_the_curves_are_those_of_the_whole_run(overfitted: tuple[RunResult, DataSource]) -> None:
