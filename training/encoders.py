@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Self
 
 import timm
@@ -158,7 +159,13 @@ def load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
     found = sorted(Path(str(files(name))).rglob("*.pth")) if scheme == "package" else [Path(weights)]
     if len(found) != 1:
         raise ValueError(f"{weights}: expected one .pth file, found {len(found)}")
-    load_by_position(trunk, torch.load(found[0], map_location="cpu", weights_only=True))
+    try:
+        tensors = torch.load(found[0], map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{found[0]}: not a .pth file of weights") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ValueError(f"{found[0]}: expected a .pth file with a dict of tensors by name")
+    load_by_position(trunk, tensors)
 
 
 def load_by_position(module: nn.Module, tensors: dict[str, Tensor]) -> None:

