@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"smner-cache-images: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("smner-cache-images: interrupted; the same command goes on", file=sys.stderr)
+        return 130
     if len(broken) == len(photos):
         print(f"smner-cache-images: none of {len(photos)} photos could be read", file=sys.stderr)
         return 2

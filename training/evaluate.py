@@ -163,6 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SMNERError, ValueError, OSError) as error:
         print(f"smner-evaluate: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("smner-evaluate: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -47,6 +47,17 @@ def test_a_folder_without_a_photo_that_can_be_read_is_refused(
     assert "none of 2 photos could be read" in capsys.readouterr().err
 
 
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.cache_images.cache_images", interrupt)
+    assert main(["--images", str(images), "--output", str(tmp_path / "f.safetensors"), *RANDOM]) == 130
+    assert capsys.readouterr().err == "smner-cache-images: interrupted; the same command goes on\n"
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -49,6 +49,17 @@ def test_the_report_has_the_contracts_fields_and_no_others(
     assert all(part.keys() == SCORES for part in (report["seen"], report["unseen"], *report["by_type"].values()))
 
 
+def test_an_interrupted_command_ends_with_a_line(
+    source: DataSource, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.evaluate.load", interrupt)
+    assert main(["--data", str(source.path), "--split", "valid"]) == 130
+    assert capsys.readouterr().err == "smner-evaluate: interrupted\n"
+
+
 def test_f1_is_a_fraction_and_the_runs_own(
     overfitted: tuple[RunResult, DataSource], recognizer: Recognizer, source: DataSource
 ) -> None:
