@@ -97,7 +97,7 @@ def test_a_run_learns_eight_posts_by_heart(overfitted: tuple[RunResult, DataSour
     history = json.loads(next(result.checkpoint.glob("run/checkpoints/*/trainer_state.json")).read_text("utf-8"))[
         "log_history"
     ]
-    assert history[0]["eval_f1"] < 0.5
+    assert next(entry["eval_f1"] for entry in history if "eval_f1" in entry) < 0.5
 
 
 def test_the_checkpoint_answers_as_the_trainer_measured(overfitted: tuple[RunResult, DataSource]) -> None:
