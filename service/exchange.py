@@ -6,6 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from service.context import RequestContext
+from service.errors import MalformedRequest
 from service.upload import announced_length
 
 # A connection closed on a client that still sends is reset, and the answer is lost on its way. So behind an early
@@ -26,6 +27,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._context = context
+        self._state = scope["state"]
         headers = Headers(scope=scope)
         length = announced_length(headers)
         self._body_left = bool(length) or "transfer-encoding" in headers
@@ -33,8 +35,19 @@ class Exchange:
         self.status: int | None = None  # of the answer, once it has begun
         self.seconds: float | None = None  # to the end of the answer, once it is sent
 
+    def check(self) -> None:
+        """Pass on what the protocol could not read.
+
+        Raises:
+            MalformedRequest: the request is not HTTP or over a limit; raised once.
+        """
+        reason = self._state.pop("malformed", None)
+        if reason is not None:
+            raise MalformedRequest(reason)
+
     async def receive(self) -> Message:
         message = await self._receive()
+        self.check()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             self._body_left = False
         return message
@@ -64,5 +77,5 @@ class Exchange:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while self._body_left:
                     await self.receive()
-        except TimeoutError:
-            pass  # it had its moment
+        except (TimeoutError, MalformedRequest):
+            pass  # it had its moment, or what comes is no body

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.context import RequestContext
-from service.errors import ClientGone, DeadlineExceeded, NotReady
+from service.errors import ClientGone, DeadlineExceeded, MalformedRequest, NotReady
 from service.exchange import Exchange
 from service.metrics import METHODS, NO_ROUTE, PROBES, Metrics
 from service.problems import answer_error
@@ -55,10 +55,11 @@ class RequestMiddleware:
         """Run the application within the deadline; what it did not answer itself comes back."""
         try:
             async with asyncio.timeout(self._deadline_seconds) as deadline:
+                exchange.check()
                 await self._app(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:  # the server's grace period is over
             return NotReady("the service has shut down")
-        except ClientGone as error:
+        except (ClientGone, MalformedRequest) as error:
             return error
         except Exception as error:  # nothing may leave without an answer
             if deadline.expired():

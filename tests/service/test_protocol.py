@@ -1,9 +1,19 @@
+import json
+import re
 import socket
+import time
 
 import pytest
 
-from service import protocol
-from tests.service.conftest import Running, ScriptedRecognizer, Serve
+from service import exchange, protocol
+from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually
+
+FORM = b'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\nKawhi Leonard\r\n--xx--\r\n'
+POST = b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=xx\r\n"
+LENGTH = b"Content-Length: %d\r\n" % len(FORM)
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(FORM), FORM)
+GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+CLOSE = b"Connection: close\r\n"
 
 
 def connect(running: Running) -> socket.socket:
@@ -22,12 +32,49 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(chunks)
 
 
+def statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+) ", answers)]
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_LINGER_SECONDS", 0.1)
+
+
 def test_a_head_that_never_ends_is_refused(shared: Running) -> None:
     """httptools alone once kept a header of 50 MB in memory."""
     with connect(shared) as connection:
         connection.sendall(b"GET /info HTTP/1.1\r\nX-Filler: ")
         connection.sendall(b"x" * (protocol.HEAD_BYTES + 1))
-        assert received(connection).startswith(b"HTTP/1.1 431 ")
+        answer = received(connection)
+    assert statuses(answer) == [400]
+    assert b"at most 65536 are read" in answer
+
+
+@pytest.mark.parametrize("trailer", [b"a: b\r\n", b"endless"])
+def test_trailers_are_dropped_and_limited(shared: Running, trailer: bytes) -> None:
+    """8 MB of them once cost 172 MB."""
+    with connect(shared) as connection:
+        connection.sendall(POST + CLOSE + CHUNKED + b"0\r\na: b\r\n\r\n")
+        assert statuses(received(connection)) == [200]
+    with connect(shared) as connection:
+        connection.sendall(POST + CHUNKED + b"0\r\n")
+        for _ in range(10):  # reads of their own, or at least more bytes than a single read takes
+            connection.sendall(trailer * (protocol.HEAD_BYTES // len(trailer)))
+        answer = received(connection)
+    assert statuses(answer) == [400]
+    assert b"at most 65536 are read" in answer
+
+
+def test_a_head_behind_a_body_is_not_taken_for_as_long_as_both(shared: Running, jpeg: bytes) -> None:
+    form = FORM[:-4] + b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + jpeg
+    form += b"\0" * (protocol.HEAD_BYTES * 2) + b"\r\n--xx--\r\n"
+    with connect(shared) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(form))
+        connection.sendall(form + GET[:9])
+        time.sleep(0.2)
+        connection.sendall(GET[9:-2] + CLOSE + b"\r\n")
+        assert statuses(received(connection)) == [200, 200]
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET /info HT", b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /inf"])
@@ -42,6 +89,20 @@ def test_a_head_that_takes_too_long_ends_its_connection(
     assert answer.count(b"HTTP/1.1 200 OK") == beginning.count(b"\r\n\r\n")
 
 
+def test_a_head_that_takes_too_long_waits_for_the_answer_before_it(
+    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve(scripted)
+    brake = Brake(scripted)
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
+    with connect(running) as connection:
+        connection.sendall(POST + LENGTH + b"\r\n" + FORM + b"GET /inf")
+        brake.wait_for_batch()
+        time.sleep(0.3)
+        brake.release()
+        assert statuses(received(connection)) == [200]
+
+
 def test_a_body_longer_than_a_head_may_be_is_none_of_its_business(shared: Running, jpeg: bytes) -> None:
     image = jpeg + b"\0" * (protocol.HEAD_BYTES * 2)
     assert shared.post("Kawhi Leonard", image).status_code == 200
@@ -52,3 +113,46 @@ def test_a_connection_serves_one_request_after_another(shared: Running) -> None:
     with connect(shared) as connection:
         connection.sendall(3 * (request + b"\r\n") + request + b"Connection: close\r\n\r\n")
         assert received(connection).count(b"HTTP/1.1 200 OK") == 4
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nothing of the kind\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + LENGTH + LENGTH + b"\r\n" + FORM,
+        POST + LENGTH + CHUNKED,
+    ],
+)
+def test_what_is_not_http_gets_a_problem_that_is_counted(
+    scripted: ScriptedRecognizer, serve: Serve, request_bytes: bytes
+) -> None:
+    running = serve(scripted)
+    with connect(running) as connection:
+        connection.sendall(GET + request_bytes)  # whose own answer is not lost
+        first, second = re.split(rb"(?=HTTP/1.1 4)", received(connection))
+    assert statuses(first) == [200]
+    head, _, body = second.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in head.lower()
+    problem = json.loads(body)
+    assert problem["code"] == "malformed_request"
+    assert f"x-request-id: {problem['request_id']}".encode() in head.lower()
+    metrics = running.client.get("/metrics").text
+    assert 'smner_requests_total{method="other",route="none",status="400"} 1.0' in metrics
+    assert 'smner_rejected_total{code="malformed_request"} 1.0' in metrics
+
+
+def test_a_body_that_is_not_http_is_answered_by_its_route(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    running = serve(scripted)
+    with connect(running) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n--xx\r\r\n")
+        eventually(lambda: running.service.gate.inside == 1)
+        connection.sendall(b"not a size\r\n")
+        answer = received(connection)
+    assert statuses(answer) == [400]
+    assert b'"malformed_request"' in answer
+    metrics = running.client.get("/metrics").text
+    assert 'smner_requests_total{method="POST",route="/recognize",status="400"} 1.0' in metrics
+    assert 'status="499"' not in metrics
