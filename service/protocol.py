@@ -51,12 +51,27 @@ class GuardedProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._unsupported_upgrade_warning()
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._renew_parser()
+                self._feed(self._head_without_upgrade() + data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:  # uvicorn's on_headers_complete
             self._refuse("the request's target is not a path")
         except httptools.HttpParserError as error:
             self._refuse(f"the request is not HTTP/1.1: {error}")
+
+    def _should_upgrade(self) -> bool:
+        """Whether the head is to be read once more, see :meth:`_head_without_upgrade`."""
+        return self.scope["method"] != "CONNECT"  # which httptools calls an upgrade whatever its headers are
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head without the offer of another protocol, which a server may ignore (RFC 9110, 7.8).
+
+        httptools takes what follows such an offer for that protocol; Java's HttpClient sends one with every request.
+        """
+        line = f"{self.scope['method']} ".encode() + self.url + f" HTTP/{self.scope['http_version']}\r\n".encode()
+        fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+        return line + b"".join(fields) + b"\r\n"
 
     def _refuse(self, reason: str) -> None:
         """Read nothing more; the answer comes behind those to earlier requests, and closes the connection."""

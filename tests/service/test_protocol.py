@@ -115,6 +115,20 @@ def test_a_connection_serves_one_request_after_another(shared: Running) -> None:
         assert received(connection).count(b"HTTP/1.1 200 OK") == 4
 
 
+@pytest.mark.parametrize("seconds", [0, 0.1])
+@pytest.mark.parametrize("connection_header", [b"Upgrade, HTTP2-Settings", b"Upgrade, close"])
+def test_the_offer_of_another_protocol_is_ignored(shared: Running, seconds: float, connection_header: bytes) -> None:
+    """Java's HttpClient makes it with every request, and was answered 400."""
+    offer = b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nConnection: %b\r\n" % connection_header
+    with connect(shared) as connection:
+        connection.sendall(POST + LENGTH + offer + b"\r\n" + FORM[:5])
+        time.sleep(seconds)
+        connection.sendall(FORM[5:])
+        if b"close" not in connection_header:
+            connection.sendall(GET[:-2] + offer + CLOSE + b"\r\n")
+        assert set(statuses(received(connection))) == {200}
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
