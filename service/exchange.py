@@ -28,6 +28,7 @@ class Exchange:
         self._send = send
         self._context = context
         self._state = scope["state"]
+        self._is_closing = scope["state"].get("is_closing", lambda: False)  # servers but ours do not say
         headers = Headers(scope=scope)
         length = announced_length(headers)
         self._body_left = bool(length) or "transfer-encoding" in headers
@@ -54,13 +55,16 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._context.request_id
             headers["Server-Timing"] = self._context.server_timing()
-            if self._body_left and (not self._bounded or self.status == 504):
+            if self._body_left and (not self._bounded or message["status"] == 504):
                 headers["Connection"] = "close"
-        elif not message.get("more_body", False):
+            await self._send(message)
+            if not self._is_closing():  # else the server has thrown it away
+                self.status = message["status"]
+            return
+        if not message.get("more_body", False):
             self.seconds = self._context.elapsed
             if self._body_left:
                 await self._send({**message, "more_body": True})

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with limits on what the application never sees: heads and trailers.
+"""uvicorn's HTTP protocol with limits on all that the application never sees: heads, trailers, idle and unread time.
 
-httptools reads a header of any size, and uvicorn waits for its end for ever: either way a client holds memory and a
-connection for nothing.
+httptools reads a header of any size, uvicorn waits for its end for ever, and neither ends a connection on which nothing
+is read: each way a client holds memory and a connection for nothing.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
+UNREAD_SECONDS = 30.0
 
 # Stands for a request that cannot be read. Its method is in no metric; its body never comes, so that behind the answer
 # is thrown away what the client still sends, see service.exchange.
@@ -19,7 +20,7 @@ _NO_REQUEST = b"TRACE / HTTP/1.1\r\nConnection: close\r\nContent-Length: 1\r\n\r
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Ends requests whose heads or trailers are too large, and connections whose heads take too long.
+    """Ends requests whose heads or trailers are too large, and connections that take too long outside the application.
 
     What it refuses, the application answers: ``scope["state"]["malformed"]`` says what is wrong.
     """
@@ -30,6 +31,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._overhead = 0  # bytes since the last one of a body and the last end of a request
         self._head_timer: asyncio.TimerHandle | None = None  # runs while a head is being received
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -37,10 +39,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._stop_unread_timer()
+        if self._running is not None:  # uvicorn tells only the last of pipelined requests
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        """Instead of uvicorn's, which stops the keep-alive timer for bytes that begin no request."""
         if self._refused:
             return
         self._overhead += len(data)
@@ -92,11 +98,14 @@ class GuardedProtocol(HttpToolsProtocol):
         return self._running is not None and not self._running.response_complete
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._unset_keepalive_if_required()
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()
         super().on_message_begin()
+        self.scope["state"]["is_closing"] = self.transport.is_closing
         self._begin_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -115,6 +124,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._overhead = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._start_unread_timer()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_unread_timer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._start_unread_timer()
+
     def _begin_head(self) -> None:
         self._end_head()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up_head)
@@ -129,3 +150,17 @@ class GuardedProtocol(HttpToolsProtocol):
             self._begin_head()
         else:
             self.transport.close()
+
+    def _start_unread_timer(self) -> None:
+        """Give the client time to read what it was sent; a transport that is closed waits for that without end."""
+        self._stop_unread_timer()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self._give_up_unread)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _give_up_unread(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()

@@ -170,3 +170,31 @@ def test_a_body_that_is_not_http_is_answered_by_its_route(scripted: ScriptedReco
     metrics = running.client.get("/metrics").text
     assert 'smner_requests_total{method="POST",route="/recognize",status="400"} 1.0' in metrics
     assert 'status="499"' not in metrics
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "more"), [(GET, b"\r\n"), (b"POST /nothing HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", b"x")]
+)
+def test_an_idle_connection_is_closed_whatever_trickles_in(
+    scripted: ScriptedRecognizer, serve: Serve, request_bytes: bytes, more: bytes
+) -> None:
+    running = serve(scripted)
+    running.server.config.timeout_keep_alive = 1
+    with connect(running) as connection:
+        connection.sendall(request_bytes)
+        time.sleep(0.4)
+        connection.sendall(more)
+        assert len(statuses(received(connection))) == 1
+
+
+def test_a_client_that_reads_nothing_loses_its_connection(
+    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = serve(scripted, deadline_seconds=0.3)
+    monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.6)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((running.client.base_url.host, running.client.base_url.port))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
+        eventually(lambda: 'route="none",status="499"} 1.0' in running.client.get("/metrics").text)
+        assert "smner_requests_in_flight 1.0" in running.client.get("/metrics").text
