@@ -34,6 +34,7 @@ class Ticket:
     post: Post
     photo_key: bytes
     explain: bool
+    begun: float  # of the request
     submitted: float
     deadline: float
     request_id: str
@@ -55,8 +56,7 @@ class Ticket:
         if not self.answer.set_running_or_notify_cancel():
             return False
         if now >= self.deadline:
-            waited = now - self.submitted
-            self.answer.set_exception(DeadlineExceeded(seconds=waited, limit=self.deadline - self.submitted))
+            self.answer.set_exception(DeadlineExceeded(seconds=now - self.begun, limit=self.deadline - self.begun))
             return False
         self.started = now
         return True
@@ -125,12 +125,15 @@ class Engine:
             self._changed.notify()
         self._thread.join(_STOP_SECONDS)
 
-    def submit(self, prepared: PreparedPost, *, explain: bool, deadline: float, request_id: str) -> Ticket:
+    def submit(
+        self, prepared: PreparedPost, *, explain: bool, begun: float, deadline: float, request_id: str
+    ) -> Ticket:
         """Queue a post; admission has bounded how many there can be."""
         ticket = Ticket(
             post=prepared.post,
             photo_key=prepared.photo_key,
             explain=explain,
+            begun=begun,
             submitted=time.monotonic(),
             deadline=deadline,
             request_id=request_id,

@@ -104,7 +104,13 @@ class Service:
         """Decode, queue and run one post."""
         with context.stage("decode"):
             prepared = await self.preparation.prepare(upload, slot)
-        ticket = self.engine.submit(prepared, explain=explain, deadline=context.deadline, request_id=context.request_id)
+        ticket = self.engine.submit(
+            prepared,
+            explain=explain,
+            begun=context.started,
+            deadline=context.deadline,
+            request_id=context.request_id,
+        )
         slot.holds(ticket.answer)
         try:
             entities = await answer_of(ticket)

@@ -2,7 +2,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import Any
 
 import pytest
 import torch
@@ -38,9 +37,12 @@ def start(scripted: ScriptedRecognizer) -> Iterator[Start]:
         engine.stop()
 
 
-def submit(engine: Engine, recognizer: ScriptedRecognizer, text: str, *, seconds: float = 20, **options: Any) -> Ticket:
-    post = PreparedPost(recognizer.prepare(text))
-    return engine.submit(post, explain=False, deadline=time.monotonic() + seconds, request_id="r", **options)
+def submit(
+    engine: Engine, recognizer: ScriptedRecognizer, text: str, *, seconds: float = 20, begun: float = 0
+) -> Ticket:
+    """Queue a post whose request began ``begun`` seconds ago and may take ``seconds`` from now."""
+    post, now = PreparedPost(recognizer.prepare(text)), time.monotonic()
+    return engine.submit(post, explain=False, begun=now - begun, deadline=now + seconds, request_id="r")
 
 
 def places(entities: Sequence[Entity]) -> list[tuple[str, int, int]]:
@@ -110,7 +112,7 @@ def test_a_full_batch_for_which_there_is_no_memory_makes_the_batches_smaller(scr
     brake = Brake(scripted)
     posts = [PreparedPost(scripted.prepare(text, Image.new("RGB", (8, 8))), text.encode()) for text in "abcde"]
     tickets = [
-        engine.submit(post, explain=False, deadline=time.monotonic() + 20, request_id=post.post.source)
+        engine.submit(post, explain=False, begun=0, deadline=time.monotonic() + 20, request_id=post.post.source)
         for post in posts
     ]
     brake.release()
@@ -276,10 +278,10 @@ def test_a_post_past_its_deadline_costs_no_model_time(start: Start, scripted: Sc
     brake = Brake(scripted)
     submit(engine, scripted, "first")
     brake.wait_for_batch()
-    late = submit(engine, scripted, "late", seconds=0.01)
+    late = submit(engine, scripted, "late", seconds=0.01, begun=9)
     time.sleep(0.02)
     brake.release()
-    with pytest.raises(DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded, match=r"after 9\.\d+ s, the limit is 9\.01"):
         late.answer.result(10)
     submit(engine, scripted, "next").answer.result(10)
     assert ["late"] not in brake.batches

@@ -93,7 +93,7 @@ def test_the_queue_depth_is_what_waits_now(scripted: ScriptedRecognizer, serve: 
     brake = Brake(scripted)
     for text in ("runs", "waits"):
         running.service.engine.submit(
-            PreparedPost(scripted.prepare(text)), explain=False, deadline=float("inf"), request_id="r"
+            PreparedPost(scripted.prepare(text)), explain=False, begun=0, deadline=float("inf"), request_id="r"
         )
         brake.wait_for_batch()
     assert value(scrape(running), "smner_queue_depth") == 1
