@@ -26,7 +26,9 @@ _LARGE_PIXELS = 12_000_000  # a WebP takes 16 bytes for each while it is read: w
 _LARGE = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this many times the final side
 _SCANS = 100  # of a JPEG at most; a progressive one has about ten, and each costs a pass over the whole photo
-_SCAN_MARKER = b"\xff\xda"  # never within a scan's data, where an FF is followed by 00
+# Never within a scan, where an FF is followed by 00; its last byte is the first of the length, at most 14. Phones
+# put films behind their photos, which have the other two bytes in every 64 KiB.
+_SCAN_MARKER = b"\xff\xda\0"
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
 
 Photo = Image.Image | bytes | str | Path
