@@ -25,6 +25,8 @@ from service.errors import (
 )
 
 PARTS = ("text", "image")
+_PART_HEADERS = 8
+_PART_HEADER_BYTES = 4096 + 128  # of each
 _SHOWN = 40  # characters of a client's own words that an error repeats
 
 
@@ -139,15 +141,18 @@ class _Form:
                     "on_part_data": self._on_part_data,
                     "on_end": self._on_end,
                 },
+                max_header_count=_PART_HEADERS,
+                max_header_size=_PART_HEADER_BYTES,
             )
         except FormParserError as error:
-            raise MalformedRequest("the boundary is too long") from error
+            raise MalformedRequest(f"the boundary is too long: {error}") from error
 
     def write(self, chunk: bytes) -> None:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise MalformedRequest("the body does not keep to the multipart format") from error
+            limits = f"a part may have {_PART_HEADERS} headers of {_PART_HEADER_BYTES} bytes"
+            raise MalformedRequest(f"the body does not keep to the multipart format: {error}; {limits}") from error
 
     def _on_part_begin(self) -> None:
         self._header = self._value = self._disposition = b""
