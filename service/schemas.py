@@ -82,6 +82,9 @@ class FullHealth(Health):
 class Limits(BaseModel):
     """What is refused above, and what the service takes on at once."""
 
+    head_bytes: Annotated[int, Field(description="request line and headers; trailers, too")]
+    head_seconds: Annotated[float, Field(description="for them to arrive")]
+    unread_seconds: Annotated[float, Field(description="for the client to read an answer")]
     body_bytes: int
     image_bytes: int
     image_pixels: int
