@@ -143,13 +143,15 @@ class Engine:
                 raise NotReady("the model has stopped")
             self._waiting.append(ticket)
             self._changed.notify()
-        ticket.answer.add_done_callback(lambda answer: self._forget(ticket) if answer.cancelled() else None)
+        # not a closure over the ticket: with its answer it would be a circle, and its photo would wait for the collector
+        ticket.answer.add_done_callback(self._forget)
         return ticket
 
-    def _forget(self, ticket: Ticket) -> None:
+    def _forget(self, answer: Future[list[Entity]]) -> None:
         """Drop a post that nobody waits for, its photo with it, even while the model is busy."""
-        with self._changed:
-            self._waiting = [other for other in self._waiting if other is not ticket]
+        if answer.cancelled():
+            with self._changed:
+                self._waiting = [ticket for ticket in self._waiting if ticket.answer is not answer]
 
     def _work(self) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+import structlog
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
@@ -177,6 +178,7 @@ class Server(uvicorn.Server):
             print(_BANNER.format(name=recognizer.name, device=recognizer.device, address=self._address), flush=True)
         if not service.engine.alive:
             self.model_alive = False
+            structlog.get_logger().critical("the model's thread has died or hangs: the process ends")
             return True
         if service.draining and (service.gate.inside == 0 or time.monotonic() > self._drain_until):
             return True

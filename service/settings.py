@@ -116,7 +116,7 @@ class Settings(BaseSettings):
             default_factory=lambda: max(1, available_cores() // 2),
             ge=1,
             le=256,
-            description="threads that decode photos and tokenise texts; half the cores when not given",
+            description="threads that decode photos; half the cores when not given",
         ),
     ]
     model_threads: Annotated[
