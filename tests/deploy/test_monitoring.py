@@ -3,11 +3,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, of_system, run
+from tests.deploy.test_proxy import address, free_port, proxying
 from tests.service.conftest import Running
 
 PROMETHEUS = DOCKER / "prometheus"
@@ -17,7 +19,7 @@ DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana" / "dashboards" / "smn
 
 # Read from torch.cuda, so there is nothing to read where there is no CUDA.
 ABSENT_ON_A_CPU = {"smner_gpu_memory_allocated_bytes", "smner_gpu_memory_reserved_bytes"}
-PROMETHEUS_MAKES = {"up", "ALERTS"}
+PROMETHEUS_MAKES = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 KEYWORDS = {"and", "or", "unless", "offset", "bool", "inf", "nan"}
 
 
@@ -39,6 +41,29 @@ def metrics_in(expression: str) -> set[str]:
     return set(re.findall(r"\b[a-zA-Z_][\w:]*\b(?!\s*\()", bare)) - KEYWORDS - {"by"}
 
 
+def labels_in(expression: str) -> set[tuple[str, str]]:
+    """The metrics that a PromQL expression reads, each with the labels that it must have."""
+    return {
+        (metric, label)
+        for metric, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", re.sub(r'"[^"]*"', '""', expression))
+        for label in re.findall(r"(\w+)\s*[=!]", matchers)
+    }
+
+
+def watched() -> set[str]:
+    return {name for expr in expressions_of_rules() + expressions_of_dashboard() for name in metrics_in(expr)}
+
+
+def labels_that_are_not_there(page: str, prefix: str) -> set[tuple[str, str]]:
+    """What is asked of metrics that are called ``prefix``… and not on a page of metrics: pairs of name and label."""
+    there = {name: {"job", "instance"} for name in watched()} | PROMETHEUS_MAKES
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            there.setdefault(sample.name, set()).update(sample.labels)
+    asked = set().union(*map(labels_in, expressions_of_rules() + expressions_of_dashboard()))
+    return {(name, label) for name, label in asked if name.startswith(prefix) and label not in there[name]}
+
+
 def recorded() -> set[str]:
     return {rule["record"] for group in load_yaml(RULES)["groups"] for rule in group["rules"] if "record" in rule}
 
@@ -48,37 +73,51 @@ def test_the_names_of_metrics_are_found_in_an_expression() -> None:
     assert metrics_in(expression) == {"a_total", "b:c:d", "e"}
 
 
+def test_the_labels_of_a_metric_are_found_in_an_expression() -> None:
+    expression = 'rate(a{b=~"x{3}|y=z", c!="d"}[5m]) / on (e) f:g{h="i"} > k'
+    assert labels_in(expression) == {("a", "b"), ("a", "c"), ("f:g", "h")}
+
+
 def test_every_metric_that_is_watched_is_one_of_a_running_service(shared: Running) -> None:
     assert shared.post().status_code == 200
     assert shared.client.get("/health/ready").status_code == 200
     text = shared.client.get("/metrics").text
     there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
-    watched = {name for expr in expressions_of_rules() + expressions_of_dashboard() for name in metrics_in(expr)}
-    assert len(watched) > 20
-    missing = watched - there - PROMETHEUS_MAKES - recorded()
+    ours = {name for name in watched() if not name.startswith("haproxy_")}
+    assert len(ours) > 20
+    missing = ours - there - set(PROMETHEUS_MAKES) - recorded()
     assert missing - ABSENT_ON_A_CPU == set()
     if "cuda" not in text:
         assert missing == ABSENT_ON_A_CPU
 
 
-def test_every_label_that_is_watched_is_one_of_a_running_service(shared: Running) -> None:
+def test_every_label_that_is_watched_is_one_of_its_metric(shared: Running) -> None:
     shared.post()
-    text = shared.client.get("/metrics").text
-    labels = {
-        name for family in text_string_to_metric_families(text) for sample in family.samples for name in sample.labels
-    }
-    asked = set()
-    for expr in expressions_of_rules() + expressions_of_dashboard():
-        for matchers in re.findall(r"\{([^}]*)\}", expr):
-            asked |= set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
-    assert asked - labels == {"job", "instance", "alertname", "alertstate"}
+    page = shared.client.get("/metrics").text
+    assert labels_that_are_not_there(page, "") - labels_that_are_not_there(page, "haproxy_") == set()
+    # what another metric has is no excuse
+    assert ("smner_rejected_total", "code") in labels_that_are_not_there(page.replace("{code=", "{status="), "smner_")
+
+
+def test_every_metric_and_label_of_the_proxy_that_is_watched_is_one_of_a_running_proxy(
+    shared: Running, tmp_path: Path
+) -> None:
+    of_system("haproxy")
+    inside = free_port()
+    with proxying(tmp_path, inside=inside, smner=address(shared), smner_1=address(shared)):
+        page = httpx.get(f"http://127.0.0.1:{inside}/metrics").text
+    there = {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
+    assert {name for name in watched() if name.startswith("haproxy_")} <= there
+    assert labels_that_are_not_there(page, "haproxy_") == set()
+    assert 'proxy="http"' in page
+    assert 'proxy="smner"' in page
 
 
 def test_the_codes_and_routes_of_the_rules_are_real() -> None:
     from service.problems import KINDS
 
     text = "\n".join(expressions_of_rules() + expressions_of_dashboard())
-    codes = {code for codes in re.findall(r'code=~?"([^"]+)"', text) for code in codes.split("|")}
+    codes = {code for codes in re.findall(r'smner_\w+\{code=~?"([^"]+)"', text) for code in codes.split("|")}
     assert codes <= set(KINDS)
     # all that a client cannot help, and nothing that it can
     assert {code for code, kind in KINDS.items() if kind.status >= 500} == codes

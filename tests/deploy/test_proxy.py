@@ -25,17 +25,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxying(folder: Path, **replicas: str) -> Iterator[httpx.Client]:
-    """HAProxy as it is configured, but for the addresses (HOST:PORT): those of the test."""
+def proxying(folder: Path, *, inside: int | None = None, **replicas: str) -> Iterator[httpx.Client]:
+    """HAProxy as it is configured, but for the addresses (HOST:PORT): those of the test.
+
+    It logs into a file ``log`` in ``folder``; ``inside`` is the port for whoever watches it.
+    """
     text = CONFIGURATION.read_text("utf-8")
     port = free_port()
-    text = text.replace("bind :8080", f"bind 127.0.0.1:{port}").replace("127.0.0.1:9999", f"127.0.0.1:{free_port()}")
+    for bound, free in ((":8080", port), (":8405", inside or free_port()), ("127.0.0.1:9999", free_port())):
+        assert text.count(bound) == 1
+        text = text.replace(bound, f"127.0.0.1:{free}")
     for name, address in replicas.items():
         text, count = re.subn(rf"server {name.replace('_', '-')} \S+:8000", f"server {name} {address}", text)
         assert count == 1
     file = folder / "haproxy.cfg"
     file.write_text(text, "utf-8")
-    with subprocess.Popen([of_system("haproxy"), "-db", "-f", str(file)], stdout=subprocess.DEVNULL) as haproxy:
+    command = [of_system("haproxy"), "-db", "-f", str(file)]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log) as haproxy:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
                 eventually(lambda: answers(client))
@@ -129,10 +135,36 @@ def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
     with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
         for replica in replicas:
             replica.sigterm()
-        eventually(lambda: client.post("/recognize", files=form()).headers.get("Retry-After") == "1")
+        # a replica that shuts down has said much the same itself
+        eventually(lambda: "no replica is ready" in client.post("/recognize", files=form()).text)
         answer = client.post("/recognize", files=form())
     assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = Problem.model_validate(answer.json())
     assert (problem.code, problem.title) == ("not_ready", KINDS["not_ready"].title)
     assert problem.request_id == answer.headers["X-Request-ID"]
+    # by its id an operator finds it
+    (logged,) = [line for line in (tmp_path / "log").read_text("utf-8").splitlines() if problem.request_id in line]
+    assert logged.startswith("smner/")
+    assert " status=503 " in logged
+
+
+def test_what_is_answered_well_is_not_logged(shared: Running, tmp_path: Path) -> None:
+    of_system("haproxy")
+    with proxying(tmp_path, smner=address(shared), smner_1=address(shared)) as client:
+        before = (tmp_path / "log").read_text("utf-8").count("status=")
+        assert client.get("/info").status_code == 200
+    assert (tmp_path / "log").read_text("utf-8").count("status=") == before
+
+
+def test_it_tells_those_inside_that_it_lives_and_what_it_has_answered_itself(shared: Running, tmp_path: Path) -> None:
+    of_system("haproxy")
+    inside = free_port()
+    with proxying(tmp_path, inside=inside, smner=address(shared), smner_1=address(shared)) as client:
+        assert client.get("/nowhere").status_code == 404
+        assert httpx.get(f"http://127.0.0.1:{inside}/health").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{inside}/recognize").status_code == 404
+        metrics = httpx.get(f"http://127.0.0.1:{inside}/metrics").text
+    assert "\nhaproxy_process_nbthread 2\n" in metrics
+    assert '\nhaproxy_frontend_http_responses_total{proxy="http",code="4xx"} 1\n' in metrics
