@@ -143,7 +143,7 @@ class Engine:
                 raise NotReady("the model has stopped")
             self._waiting.append(ticket)
             self._changed.notify()
-        # not a closure over the ticket: with its answer it would be a circle, and its photo would wait for the collector
+        # not a closure over the ticket: with its answer it would be a circle, and its photo would await the collector
         ticket.answer.add_done_callback(self._forget)
         return ticket
 
