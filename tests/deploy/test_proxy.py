@@ -61,6 +61,14 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
+def settled(condition: Callable[[], bool]) -> bool:
+    """A post that a replica gets in the moment of its end is lost; docker/roll.sh takes it out of the rotation first."""
+    try:
+        return condition()
+    except httpx.TransportError:
+        return False
+
+
 def test_the_configuration_is_valid() -> None:
     done = run(of_system("haproxy"), "-c", "-f", CONFIGURATION)
     assert done.returncode == 0, done.stdout
@@ -82,7 +90,7 @@ def test_posts_go_to_the_replicas_that_are_ready(
     with proxying(tmp_path, smner=address(first), smner_1=address(second)) as client:
         eventually(lambda: ask() == 200 and posts(first) > 0 and posts(second) > 0)
         second.sigterm()
-        eventually(lambda: all(ask() == 200 for _ in range(10)))
+        eventually(lambda: settled(lambda: all(ask() == 200 for _ in range(10))))
         before = posts(first)
         assert [ask() for _ in range(20)] == [200] * 20
         assert posts(first) == before + 20
