@@ -62,7 +62,7 @@ def answers(client: httpx.Client) -> bool:
 
 
 def settled(condition: Callable[[], bool]) -> bool:
-    """A post that a replica gets in the moment of its end is lost; docker/roll.sh takes it out of the rotation first."""
+    """A post that a replica gets in the moment of its end is lost; docker/roll.sh takes it out of rotation first."""
     try:
         return condition()
     except httpx.TransportError:
@@ -144,15 +144,16 @@ def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
         for replica in replicas:
             replica.sigterm()
         # a replica that shuts down has said much the same itself
-        eventually(lambda: "no replica is ready" in client.post("/recognize", files=form()).text)
+        eventually(lambda: settled(lambda: "no replica is ready" in client.post("/recognize", files=form()).text))
         answer = client.post("/recognize", files=form())
+        # by its id an operator finds it, as soon as it is written
+        eventually(lambda: answer.headers["X-Request-ID"] in (tmp_path / "log").read_text("utf-8"))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = Problem.model_validate(answer.json())
     assert (problem.code, problem.title) == ("not_ready", KINDS["not_ready"].title)
     assert problem.request_id == answer.headers["X-Request-ID"]
-    # by its id an operator finds it
     (logged,) = [line for line in (tmp_path / "log").read_text("utf-8").splitlines() if problem.request_id in line]
     assert logged.startswith("smner/")
     assert " status=503 " in logged
