@@ -244,7 +244,9 @@ def test_a_post_that_waits_for_the_model_too_long_is_given_up(scripted: Scripted
     assert refused(answer) == (504, "deadline_exceeded")
     assert "the limit is 0.3 s" in answer.json()["detail"]
     assert "model;dur=" in answer.headers["server-timing"]
+    assert running.service.gate.inside == 1  # the model has it
     brake.release()
+    eventually(lambda: running.service.gate.inside == 0)
     eventually(lambda: running.post().status_code == 200)
 
 
