@@ -159,15 +159,20 @@ class Server(uvicorn.Server):
         self._service = service
         self._address = address
         self._announced = False
-        self._drain_until = float("inf")
+        self._drain_from = float("inf")
         self.model_alive = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 uvicorn's signature
-        """Drain; a second signal does not wait. Not handed on to uvicorn, which would end the process by the signal."""
-        if self._service.draining:
+        """Leave, then drain; a second signal does not wait. uvicorn's own would end the process by the signal."""
+        service = self._service
+        if service.leaving:
             self.should_exit = True
-        self._service.draining = True
-        self._drain_until = time.monotonic() + self._service.settings.drain_seconds
+            return
+        # a load balancer sends nothing to what Ctrl-C ends, nor to what was never ready
+        noticing = service.settings.shutdown_delay_seconds if sig == signal.SIGTERM and service.engine.ready else 0
+        self._drain_from = time.monotonic() + noticing
+        service.leaving = True
+        service.draining = noticing == 0
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
@@ -180,7 +185,10 @@ class Server(uvicorn.Server):
             self.model_alive = False
             structlog.get_logger().critical("the model's thread has died or hangs: the process ends")
             return True
-        if service.draining and (service.gate.inside == 0 or time.monotonic() > self._drain_until):
+        drained_for = time.monotonic() - self._drain_from
+        if drained_for >= 0:
+            service.draining = True
+        if service.draining and (service.gate.inside == 0 or drained_for > service.settings.drain_seconds):
             return True
         return await super().on_tick(counter)
 

@@ -54,7 +54,8 @@ class Service:
             on_device_error=lambda: self.metrics.count_device_error(),
         )
         self.metrics = Metrics(recognizer, queue_depth=lambda: self.engine.depth)
-        self.draining = False
+        self.leaving = False  # told to end; posts are still taken from whoever has not noticed yet
+        self.draining = False  # none are taken any more
 
     def _batch_padding(self) -> float | None:
         """A CPU pays for each padded sub-token; on a GPU one more batch costs more than a longer one."""
@@ -73,6 +74,11 @@ class Service:
 
     @property
     def unready(self) -> str | None:
+        """Why nobody should send posts here; None when they may."""
+        return "the service is shutting down" if self.leaving else self.refusing
+
+    @property
+    def refusing(self) -> str | None:
         """Why no post is taken now; None when posts are."""
         if self.draining:
             return "the service is shutting down"
@@ -95,8 +101,8 @@ class Service:
         Raises:
             NotReady, Overloaded: not now.
         """
-        if self.unready is not None:
-            raise NotReady(self.unready)
+        if (reason := self.refusing) is not None:
+            raise NotReady(reason)
         largest = self.limits.body_bytes
         return self.gate.enter(largest if announced is None else min(announced, largest))  # beyond, it is not read
 

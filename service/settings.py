@@ -128,8 +128,17 @@ class Settings(BaseSettings):
             description="threads of the network's operations on a CPU; all cores when not given",
         ),
     ]
+    shutdown_delay_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="seconds after SIGTERM in which posts are still taken, while `/health/ready` answers 503: "
+            "as long as a load balancer takes to notice",
+        ),
+    ] = 0.0
     drain_seconds: Annotated[
-        float, Field(ge=0, le=3600, description="seconds that accepted requests get to finish after SIGTERM")
+        float, Field(ge=0, le=3600, description="seconds that accepted requests get to finish after that")
     ] = 30.0
     log_format: Annotated[
         Literal["auto", "json", "console"],

@@ -10,7 +10,7 @@ from service.settings import Settings
 from tests.deploy.conftest import OPERATIONS, manifests, of_system, run
 from tests.service.conftest import Running
 
-SERVED = "1.30"  # the oldest whose preStop can sleep without a shell
+SERVED = "1.30"
 NEWEST = "1.37"
 
 
@@ -47,8 +47,8 @@ def test_the_probes_ask_what_the_service_answers(probe: str, path: str, shared: 
 
 def test_a_pod_gets_longer_to_stop_than_the_service_takes_for_it() -> None:
     pod = manifests()[0]["spec"]["template"]["spec"]
-    asleep = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] > asleep + Settings().drain_seconds + 5
+    (delay,) = [float(env["value"]) for env in container()["env"] if env["name"] == "SMNER_SHUTDOWN_DELAY_SECONDS"]
+    assert pod["terminationGracePeriodSeconds"] > delay + Settings().drain_seconds + 5
 
 
 def test_the_pod_has_no_rights_and_one_gpu() -> None:

@@ -1,8 +1,11 @@
 """The proxy's own configuration in front of two real services, where HAProxy is installed."""
 
 import re
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,10 +15,12 @@ import httpx
 
 from service.problems import KINDS, Problem
 from service.serve import bind
-from tests.deploy.conftest import DOCKER, of_system, run
+from tests.deploy.conftest import DOCKER, of_system, run, stack
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually, form
 
 CONFIGURATION = DOCKER / "haproxy" / "haproxy.cfg"
+NOTICING = float(stack()["services"]["smner"]["environment"]["SMNER_SHUTDOWN_DELAY_SECONDS"])
+RUNNING, STOPPED = 2, 0  # HAProxy's srv_op_state
 
 
 def free_port() -> int:
@@ -25,18 +30,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def proxying(folder: Path, *, inside: int | None = None, **replicas: str) -> Iterator[httpx.Client]:
+def proxying(
+    folder: Path, *, inside: int | None = None, told: int | None = None, **replicas: str
+) -> Iterator[httpx.Client]:
     """HAProxy as it is configured, but for the addresses (HOST:PORT): those of the test.
 
-    It logs into a file ``log`` in ``folder``; ``inside`` is the port for whoever watches it.
+    It logs into a file ``log`` in ``folder``; ``inside`` is the port for metrics, ``told`` that for commands.
     """
     text = CONFIGURATION.read_text("utf-8")
     port = free_port()
-    for bound, free in ((":8080", port), (":8405", inside or free_port()), ("127.0.0.1:9999", free_port())):
+    for bound, free in ((":8080", port), (":8405", inside or free_port()), ("127.0.0.1:9999", told or free_port())):
         assert text.count(bound) == 1
         text = text.replace(bound, f"127.0.0.1:{free}")
     for name, address in replicas.items():
-        text, count = re.subn(rf"server {name.replace('_', '-')} \S+:8000", f"server {name} {address}", text)
+        replica = name.replace("_", "-")
+        text, count = re.subn(rf"server {replica} \S+:8000", f"server {replica} {address}", text)
         assert count == 1
     file = folder / "haproxy.cfg"
     file.write_text(text, "utf-8")
@@ -54,17 +62,18 @@ def address(replica: Running) -> str:
     return str(replica.client.base_url).removeprefix("http://")
 
 
+def states(port: int) -> dict[str, int]:
+    """Of each replica, HAProxy's srv_op_state, from the fields in which docker/roll.sh looks for it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"show servers state smner\n")
+        lines = connection.makefile(encoding="ascii").read().splitlines()
+    rows = [line.split() for line in lines if " smner " in line]
+    return {row[3]: int(row[5]) for row in rows}
+
+
 def answers(client: httpx.Client) -> bool:
     try:
         return client.get("/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def settled(condition: Callable[[], bool]) -> bool:
-    """A post that a replica gets in the moment of its end is lost; docker/roll.sh takes it out of rotation first."""
-    try:
-        return condition()
     except httpx.TransportError:
         return False
 
@@ -74,11 +83,12 @@ def test_the_configuration_is_valid() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_posts_go_to_the_replicas_that_are_ready(
+def test_posts_go_to_the_replicas_that_are_ready_and_none_is_lost_when_one_ends(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
     of_system("haproxy")
-    first, second = serve(make_recognizer()), serve(make_recognizer())
+    told = free_port()
+    first, second = (serve(make_recognizer(), shutdown_delay_seconds=NOTICING) for _ in range(2))
 
     def posts(running: Running) -> int:
         lines = running.client.get("/metrics").text.splitlines()
@@ -87,10 +97,21 @@ def test_posts_go_to_the_replicas_that_are_ready(
     def ask() -> int:
         return client.post("/recognize", files=form()).status_code
 
-    with proxying(tmp_path, smner=address(first), smner_1=address(second)) as client:
+    def ask_until_it_has_ended() -> set[int]:
+        limit, seen = time.monotonic() + NOTICING + 2, set()
+        while time.monotonic() < limit:
+            seen.add(ask())
+        return seen
+
+    with proxying(tmp_path, told=told, smner=address(first), smner_1=address(second)) as client:
         eventually(lambda: ask() == 200 and posts(first) > 0 and posts(second) > 0)
-        second.sigterm()
-        eventually(lambda: settled(lambda: all(ask() == 200 for _ in range(10))))
+        eventually(lambda: states(told) == {"smner": RUNNING, "smner-1": RUNNING})
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(ask_until_it_has_ended) for _ in range(4)]
+            second.sigterm()
+            assert set().union(*(some.result() for some in asking)) == {200}
+        assert not answers(second.client)
+        assert states(told) == {"smner": RUNNING, "smner-1": STOPPED}
         before = posts(first)
         assert [ask() for _ in range(20)] == [200] * 20
         assert posts(first) == before + 20
@@ -139,12 +160,11 @@ def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
     of_system("haproxy")
-    replicas = serve(make_recognizer()), serve(make_recognizer())
+    replicas = [serve(make_recognizer(), shutdown_delay_seconds=NOTICING) for _ in range(2)]
     with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
         for replica in replicas:
             replica.sigterm()
-        # a replica that shuts down has said much the same itself
-        eventually(lambda: settled(lambda: "no replica is ready" in client.post("/recognize", files=form()).text))
+        eventually(lambda: "no replica is ready" in client.post("/recognize", files=form()).text)
         answer = client.post("/recognize", files=form())
         # by its id an operator finds it, as soon as it is written
         eventually(lambda: answer.headers["X-Request-ID"] in (tmp_path / "log").read_text("utf-8"))

@@ -1,5 +1,7 @@
 import asyncio
+import signal
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,6 +55,28 @@ def test_while_draining_it_is_live_finishes_what_it_accepted_and_takes_no_more(
         assert "shutting down" in refused.json()["detail"]
         brake.release()
         assert accepted.result().status_code == 200
+
+
+def test_until_load_balancers_have_noticed_it_is_unready_and_takes_posts(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    running = serve(scripted, shutdown_delay_seconds=1)
+    running.sigterm()
+    assert statuses(running) == (200, 503, 503)
+    assert running.post().status_code == 200
+    eventually(lambda: running.service.draining)
+
+
+def test_ctrl_c_does_not_wait_for_load_balancers_nor_does_a_second_signal(
+    make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve
+) -> None:
+    interrupted, terminated = (serve(make_recognizer(), shutdown_delay_seconds=60) for _ in range(2))
+    interrupted.server.handle_exit(signal.SIGINT, None)
+    assert interrupted.service.draining
+    terminated.sigterm()
+    assert not terminated.server.should_exit
+    terminated.sigterm()
+    assert terminated.server.should_exit
 
 
 def test_when_the_grace_period_is_over_what_is_left_is_told_so(scripted: ScriptedRecognizer, serve: Serve) -> None:

@@ -20,7 +20,8 @@ def test_every_option_is_a_flag_and_an_environment_variable(monkeypatch: pytest.
     assert read_settings([]).checkpoint == Path("/checkpoints/a")
     for name, field in Settings.model_fields.items():
         unset = "0.5" if field.annotation == float | None else "x"
-        value = str(getattr(Settings(), name) or unset)
+        default = getattr(Settings(), name)
+        value = unset if default is None else str(default)
         flag = f"--{name.replace('_', '-')}"
         assert str(getattr(read_settings([flag, value]), name)) == value
 
