@@ -1,11 +1,12 @@
-"""The seven systems of the comparison, each as a trainer that is ready to go.
+"""The systems of the comparison, each as a trainer that is ready to go.
 
 The same for all: text encoder and its pretrained weights, posts and their order, batches, epochs, learning rates of
 encoder and heads, warm-up, decay, clipping, precision, consistency between two passes, the choice of the epoch by the
 mean F1 on the valid splits, seeds, and how an answer is scored.
 
 What differs: only SMNER and its ablations look at photos. Where the recipe has morphs at the text encoder's input, the
-span classifier has them too; the taggers are as they come and see the tokenizer's sub-tokens alone. Spans are weighed
+span classifier has them too; the taggers are as they come and see the tokenizer's sub-tokens alone, but for the one
+that is there to tell what the morphs are worth by themselves. Spans are weighed
 by the recipe's weight of "no entity" and are at most as wide as the recipe says; tags know neither. The two taggers'
 consistency is between the distributions of tags, the others' between those of spans.
 """
@@ -59,9 +60,9 @@ def _text_spans(
     return _spans(TextSpanClassifier.like(smner), processor, recipe, data, output)
 
 
-def _tags(*, crf: bool) -> Make:
+def _tags(*, crf: bool = False, morphs: bool = False) -> Make:
     def make(smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
-        tagger = WordTagger.like(smner, crf=crf)
+        tagger = WordTagger.like(smner, crf=crf, morphs=morphs)
         return TaggerTrainer(
             tagger,
             recipe,
@@ -75,7 +76,8 @@ def _tags(*, crf: bool) -> Make:
 
 
 SYSTEMS = {
-    "token-classification": System("Token classification", _tags(crf=False)),
+    "token-classification": System("Token classification", _tags()),
+    "token-classification-with-morphs": System("Token classification, morphs", _tags(morphs=True)),
     "bert-crf": System("BERT-CRF", _tags(crf=True)),
     "span-classifier": System("Span classifier, text only", _text_spans),
     "smner": System("SMNER", _spans, {"use_cmib": True, "use_cma": True}),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
 from model import SMNER, SMNERProcessor
-from model.morphology import Morph
+from model.morphology import Morph, MorphInputs
 from model.processor import Batch
 from tests.benchmarks.quality.tags import IndependentTags, LinearChainCRF, TagModel
 from training.dataset import Collator, Example, PostDataset
@@ -34,16 +34,18 @@ class WordTagger(nn.Module):
 
     Args:
         network: of :class:`AutoModelForTokenClassification`; its labels are the tags.
+        morph_inputs: what tells it how the words are written, if it is told.
     """
 
-    def __init__(self, network: Any, tag_model: TagModel) -> None:
+    def __init__(self, network: Any, tag_model: TagModel, morph_inputs: MorphInputs | None = None) -> None:
         super().__init__()
         self.network = network
         self.tag_model = tag_model
+        self.morph_inputs = morph_inputs
 
     @classmethod
-    def like(cls, smner: SMNER, *, crf: bool) -> "WordTagger":
-        """With SMNER's pretrained text encoder and types; its head is as Hugging Face makes it."""
+    def like(cls, smner: SMNER, *, crf: bool, morphs: bool = False) -> "WordTagger":
+        """With SMNER's pretrained text encoder and types, and ``morphs`` as it has them; its head is Hugging Face's."""
         tags = bio_tags(smner.config.entity_types)
         config: Any = copy.deepcopy(smner.config.text_config)
         config.id2label, config.label2id = dict(enumerate(tags)), {tag: i for i, tag in enumerate(tags)}
@@ -52,16 +54,29 @@ class WordTagger(nn.Module):
             name: tensor for name, tensor in smner.text_encoder.state_dict().items() if not name.startswith("pooler.")
         }
         network.base_model.load_state_dict(encoder)
-        return cls(network, LinearChainCRF(len(tags)) if crf else IndependentTags())
+        tag_model = LinearChainCRF(len(tags)) if crf else IndependentTags()
+        return cls(network, tag_model, smner.morph_inputs if morphs else None)
 
     @property
     def tags(self) -> list[str]:
         """The tags in the order of the scores."""
         return [self.network.config.id2label[i] for i in range(self.network.config.num_labels)]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, word_starts: Tensor, **_: object) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        word_starts: Tensor,
+        word_ends: Tensor,
+        morphs: Tensor,
+        **_: object,
+    ) -> Tensor:
         """Score the tags of each word: (B, n, K) float; photos and what else is in the batch are not looked at."""
-        logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits  # (B, T, K)
+        inputs: dict[str, Tensor] = {"input_ids": input_ids}
+        if self.morph_inputs is not None:
+            embeddings = self.network.get_input_embeddings()(input_ids)
+            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        logits: Tensor = self.network(**inputs, attention_mask=attention_mask).logits  # (B, T, K)
         return logits.gather(1, word_starts[..., None].expand(-1, -1, logits.shape[-1]))
 
 

@@ -90,7 +90,7 @@ def test_a_killed_command_goes_on_where_it_was(
         command()
     table = (tmp_path / "RESULTS.md").read_text("utf-8")
     assert "| Token classification | 1 |" in table
-    assert "Token classification, seed 1; BERT-CRF, seed 1" in table.replace("SMNER, seed 0", "")
+    assert {"Token classification, seed 1", "BERT-CRF, seed 1"} <= set(table.replace(".", ";").split("; "))
     first = ["IndependentTags", "LinearChainCRF", "IndependentTags"]
     assert begun == [(first[0], 0), (first[1], 0), (first[2], 1)]
 
