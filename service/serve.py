@@ -16,7 +16,7 @@ from pydantic_settings import CliApp, SettingsError
 from uvicorn.config import Config
 
 from service.logs import configure_logs
-from service.memory import keep_freed_memory
+from service.memory import keep_freed_memory, made_to_stay
 from service.protocol import GuardedProtocol
 from service.settings import Settings
 
@@ -54,13 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with bind(settings.host, settings.port) as listener:
-        recognizer = load(settings)
-        from service.app import create_app  # imports torch, see load
+        with made_to_stay():
+            recognizer = load(settings)
+            from service.app import create_app  # imports torch, see load
 
-        try:
-            app = create_app(settings, recognizer)
-        except (OSError, ValueError) as error:
-            give_up(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
+            try:
+                app = create_app(settings, recognizer)
+            except (OSError, ValueError) as error:
+                give_up(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
         server = Server(app.state.service, server_config(app), address=address_of(listener))
         server.run(sockets=[listener])
     return 0 if server.model_alive else 1

@@ -1,7 +1,11 @@
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+
+from service.memory import made_to_stay
 
 _PROGRAM = """
 import resource, sys, threading
@@ -34,3 +38,26 @@ def page_faults(mode: str) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
 def test_the_memory_of_one_batch_is_there_for_the_next() -> None:
     assert page_faults("kept") < page_faults("default") / 4
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Python's, as it was before."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("collector")
+def test_the_collector_has_nothing_to_do_with_what_is_made_to_stay() -> None:
+    with made_to_stay():
+        assert not gc.isenabled()
+        staying = [[] for _ in range(100_000)]  # type: ignore[var-annotated]
+    assert gc.isenabled()
+    assert len(gc.get_objects()) < len(staying) / 10
+
+
+@pytest.mark.usefixtures("collector")
+def test_the_collector_works_again_when_nothing_could_be_made() -> None:
+    with pytest.raises(OSError, match="no such checkpoint"), made_to_stay():
+        raise OSError("no such checkpoint")
+    assert gc.isenabled()
