@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with limits on all that the application never sees: heads, trailers, idle and unread time.
+"""uvicorn's HTTP protocol with limits on all that the application never sees: heads, trailers, waiting requests, idle
+and unread time.
 
-httptools reads a header of any size, uvicorn waits for its end for ever, and neither ends a connection on which nothing
-is read: each way a client holds memory and a connection for nothing.
+httptools reads a header of any size, uvicorn waits for its end for ever and takes any number of requests at once, and
+neither ends a connection on which nothing is read: each way a client holds memory and a connection for nothing.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 10.0
 UNREAD_SECONDS = 30.0
+PIPELINED = 16  # requests that may wait behind the one being answered
 
 # Stands for a request that cannot be read. Its method is in no metric; its body never comes, so that behind the answer
 # is thrown away what the client still sends, see service.exchange.
@@ -40,6 +42,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
         self._stop_unread_timer()
+        self._unset_keepalive_if_required()  # uvicorn leaves it running when the client has reset the connection
         if self._running is not None:  # uvicorn tells only the last of pipelined requests
             self._running.disconnected = True
             self._running.message_event.set()
@@ -61,8 +64,13 @@ class GuardedProtocol(HttpToolsProtocol):
             if self._should_upgrade():
                 self._renew_parser()
                 self._feed(self._head_without_upgrade() + data[upgrade.args[0] :])
-        except httptools.HttpParserCallbackError:  # uvicorn's on_headers_complete
-            self._refuse("the request's target is not a path")
+            else:
+                self.cycle.keep_alive = False
+        except httptools.HttpParserCallbackError:  # on_headers_complete, ours or uvicorn's
+            if self._pipeline_full:
+                self._refuse(f"more than {PIPELINED} requests wait behind one that is being answered")
+            else:
+                self._refuse("the request's target is not a path")
         except httptools.HttpParserError as error:
             self._refuse(f"the request is not HTTP/1.1: {error}")
 
@@ -94,6 +102,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     @property
+    def _pipeline_full(self) -> bool:
+        return len(self.pipeline) >= PIPELINED
+
+    @property
     def _answering(self) -> bool:
         return self._running is not None and not self._running.response_complete
 
@@ -114,6 +126,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        if self._pipeline_full and not self._refused:
+            # uvicorn stops reading, but one read has thousands of requests, and each answer would bring the next one
+            raise ValueError
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

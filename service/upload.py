@@ -78,7 +78,8 @@ async def read_upload(
 def announced_length(headers: Mapping[str, str]) -> int | None:
     """The body's length as its sender declares it; None when it does not say."""
     value = headers.get("content-length", "")
-    return int(value) if value.isascii() and value.isdigit() else None
+    # HTTP allows any number of leading zeros, which int() does not
+    return int(value.lstrip("0") or "0") if value.isascii() and value.isdigit() else None
 
 
 async def _body(headers: Mapping[str, str], receive: Receive, *, limit: int) -> AsyncIterator[bytes]:

@@ -3,14 +3,15 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from tests.benchmarks.load import Load, LoadGenerator
 from tests.benchmarks.posts import Post, load_posts
 from tests.benchmarks.report import percentile
-from tests.service.conftest import eventually
 from tests.service.crowd import Answer, ask
 from tests.service.process import ServerProcess, serving_process
 
@@ -63,18 +64,24 @@ def test_at_four_times_its_peak_it_answers_what_it_can_and_refuses_the_rest_at_o
     with LoadGenerator(made_up) as generator:
         peak = generator.offer(Load(port=served.port, clients=CLIENTS, seconds=3)).rate
         generator.offer(Load(port=served.port, rate=4 * peak, seconds=6))  # until memory has the size that it needs
-        before = served.memory
-        result = generator.offer(Load(port=served.port, rate=4 * peak, seconds=seconds, keep_answers=True))
-    assert set(result.outcomes) == {"200", "503 overloaded", "probe 200"}
-    for exchange in result.exchanges:
-        if exchange.outcome == "200":
-            found = json.loads(exchange.body)["entities"]
-            places = [(entity["entity_group"], entity["start"], entity["end"]) for entity in found]
-            assert places == alone[made_up[exchange.post]].entities
-    assert result.rate > 0.5 * peak
-    assert percentile(result.refused, 50) < 0.05
-    assert percentile(result.probes, 90) < 0.1
-    assert max(result.probes) < 1.0
-    print(f"memory {before / MIB:.0f} MiB before, {served.memory / MIB:.0f} MiB after")
-    eventually(lambda: served.memory < before + 64 * MIB)
+        memory, results = [served.memory], []
+        for _ in range(3):
+            load = Load(port=served.port, rate=4 * peak, seconds=seconds / 3, keep_answers=True)
+            results.append(generator.offer(load))
+            memory.append(served.memory)
+    for result in results:
+        assert set(result.outcomes) == {"200", "503 overloaded", "probe 200"}
+        for exchange in result.exchanges:
+            if exchange.outcome == "200":
+                found = json.loads(exchange.body)["entities"]
+                places = [(entity["entity_group"], entity["start"], entity["end"]) for entity in found]
+                assert places == alone[made_up[exchange.post]].entities
+    assert median(result.rate for result in results) > 0.5 * peak
+    assert percentile([seconds for result in results for seconds in result.refused], 50) < 0.05
+    probes = [seconds for result in results for seconds in result.probes]
+    assert percentile(probes, 90) < 0.1
+    assert max(probes) < 1.0
+    print("memory", [f"{size / MIB:.0f} MiB" for size in memory])
+    # a batch that is larger than all before it takes memory for good; what is lost is lost in every third
+    assert min(after - before for before, after in pairwise(memory)) < 16 * MIB
     assert answers_alone(served, made_up[:1])[made_up[0]].same_as(alone[made_up[0]])

@@ -1,6 +1,8 @@
+import gc
 import json
 import re
 import socket
+import struct
 import time
 
 import pytest
@@ -119,6 +121,66 @@ def test_a_connection_serves_one_request_after_another(shared: Running) -> None:
         assert received(connection).count(b"HTTP/1.1 200 OK") == 4
 
 
+@pytest.mark.parametrize("offer", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+def test_few_requests_may_wait_behind_one(shared: Running, offer: bytes) -> None:
+    """A client that sent probes and read all answers once cost a gigabyte, and its offers ended in a RecursionError."""
+    with connect(shared) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n") * 3000)
+        answer = received(connection)
+    assert statuses(answer) == [200] * (1 + protocol.PIPELINED) + [400]
+    assert b"more than 16 requests wait behind" in answer
+
+
+def test_a_connection_is_not_closed_as_idle_while_its_next_request_is_answered(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    running = serve(scripted)
+    running.server.config.timeout_keep_alive = 1  # from the end of the first answer
+    brake = Brake(scripted)
+    post = POST + CLOSE + LENGTH + b"\r\n" + FORM
+    with connect(running) as connection:
+        connection.sendall(GET + post[:30])
+        assert statuses(connection.recv(4096)) == [200]
+        connection.sendall(post[30:])
+        brake.wait_for_batch()
+        time.sleep(1.2)
+        brake.release()
+        assert statuses(received(connection)) == [200]
+
+
+def test_a_connection_that_the_client_resets_is_forgotten(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    """Its timer would have kept it, and the request on it, for another minute."""
+    running = serve(scripted)
+
+    def kept() -> int:
+        gc.collect()
+        return sum(
+            type(thing) is protocol.GuardedProtocol and thing.server_state is running.server.server_state
+            for thing in gc.get_objects()
+        )
+
+    before = kept()
+    with connect(running) as connection:
+        connection.sendall(GET)
+        assert statuses(connection.recv(4096)) == [200]
+        assert kept() == before + 1
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+    eventually(lambda: kept() == before)
+
+
+def test_connect_ends_its_connection(shared: Running) -> None:
+    """What follows it is nothing that it could read."""
+    with connect(shared) as connection:
+        connection.sendall(b"CONNECT a://b/info HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+        assert statuses(received(connection)) == [405]
+
+
+def test_a_length_may_have_any_number_of_zeros_in_front(shared: Running) -> None:
+    with connect(shared) as connection:
+        connection.sendall(POST + CLOSE + b"Content-Length: %05000d\r\n\r\n" % len(FORM) + FORM)
+        assert statuses(received(connection)) == [200]
+
+
 @pytest.mark.parametrize("seconds", [0, 0.1])
 @pytest.mark.parametrize("connection_header", [b"Upgrade, HTTP2-Settings", b"Upgrade, close"])
 def test_the_offer_of_another_protocol_is_ignored(shared: Running, seconds: float, connection_header: bytes) -> None:
@@ -196,6 +258,7 @@ def test_a_client_that_reads_nothing_loses_its_connection(
 ) -> None:
     running = serve(scripted, deadline_seconds=0.3)
     monkeypatch.setattr(protocol, "UNREAD_SECONDS", 0.6)
+    monkeypatch.setattr(protocol, "PIPELINED", 500)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((running.client.base_url.host, running.client.base_url.port))
