@@ -44,7 +44,7 @@ class Post:
 class Recognizer:
     """Recognises named entities in posts.
 
-    :meth:`prepare` may be called from any thread, :meth:`run` from one at a time.
+    May be used from several threads at the same time.
 
     Args:
         model: the network, moved to ``device`` and put into evaluation mode.

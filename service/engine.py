@@ -1,14 +1,16 @@
-"""The model in a thread of its own: whenever it is free it takes what is waiting, up to a budget, without a timer.
+"""The model in threads of its own: whenever one is free it takes what is waiting, up to a budget, without a timer.
 
 A lone post waits for nothing, and batches grow by themselves under load (the policy of text-embeddings-inference).
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 import torch
@@ -62,15 +64,23 @@ class Ticket:
         return True
 
 
+class Running(NamedTuple):
+    """A batch that the model has, and since when."""
+
+    batch: Sequence[Ticket]
+    began: float
+
+
 class Engine:
-    """Runs posts through the network, one batch at a time.
+    """Runs posts through the network.
 
     Args:
         recognizer: the model; nothing else may call its :meth:`~model.Recognizer.run`.
         budget: what a batch may cost.
         cache: where photos' features are kept.
         threads: of torch's operations on a CPU.
-        on_batch: told the size of every batch, in the model's thread.
+        batches_at_once: so many run at the same time, each in a thread of its own.
+        on_batch: told the size of every batch, in the thread that ran it.
         on_device_error: told of every batch that failed because the device had no memory left or was lost.
     """
 
@@ -81,32 +91,36 @@ class Engine:
         budget: Budget,
         cache: ImageCache,
         threads: int,
+        batches_at_once: int = 1,
         on_batch: Callable[[int], None] = lambda _: None,
         on_device_error: Callable[[], None] = lambda: None,
     ) -> None:
         self._recognizer = recognizer
         self._cache = cache
         self._budget = budget
-        self._threads = threads
+        self._torch_threads = threads
         self._on_batch = on_batch
         self._on_device_error = on_device_error
         self._waiting: list[Ticket] = []
-        self._running: Sequence[Ticket] = ()
-        self._began: float | None = None  # when they were given to the model
+        self._running: dict[int, Running] = {}  # by thread
         self._changed = threading.Condition()
+        self._warming_up = threading.Lock()
         self._closed = False
         self._warm = False
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"model-{number}", daemon=True)
+            for number in range(batches_at_once)
+        ]
 
     @property
     def alive(self) -> bool:
-        """Whether the model's thread runs, and does not hang in a batch."""
-        began = self._began
-        return self._thread.is_alive() and (began is None or time.monotonic() - began < _HUNG_SECONDS)
+        """Whether the model's threads run, and none hangs in a batch."""
+        began = min((running.began for running in list(self._running.values())), default=math.inf)
+        return time.monotonic() - began < _HUNG_SECONDS and all(thread.is_alive() for thread in self._threads)
 
     @property
     def ready(self) -> bool:
-        """Whether the warm-up is over and the thread runs."""
+        """Whether the warm-up is over and the threads run."""
         return self._warm and self.alive
 
     @property
@@ -116,14 +130,20 @@ class Engine:
 
     def start(self) -> None:
         """Begin with the warm-up."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End after the batch that runs now; posts that still wait are refused."""
+        """End after the batches that run now; posts that still wait are refused."""
+        self._close()
+        until = time.monotonic() + _STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _close(self) -> None:
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(_STOP_SECONDS)
+            self._changed.notify_all()
 
     def submit(
         self, prepared: PreparedPost, *, explain: bool, begun: float, deadline: float, request_id: str
@@ -153,20 +173,20 @@ class Engine:
             with self._changed:
                 self._waiting = [ticket for ticket in self._waiting if ticket.answer is not answer]
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         try:
-            use_torch_threads(self._threads)
-            while not self._warm and not self._closed:
-                self._warm_up()
-            while batch := self._next_batch():
-                self._running, self._began = batch, time.monotonic()
+            use_torch_threads(self._torch_threads)
+            with self._warming_up:  # whichever comes first; the others find it done
+                while not self._warm and not self._closed:
+                    self._warm_up()
+            while batch := self._next_batch(number):
                 self._answer(batch)
-                self._running, self._began = (), None
+                self._done(number)
         except BaseException as error:  # without this thread there are no answers, so whatever it was must be seen
             detail = {} if self._warm else {"detail": str(error)}  # until it is warm there has been no post to repeat
             log.critical("the model's thread died", **detail, exc_info=True)
         finally:
-            self._abandon()
+            self._abandon(number)
 
     def _warm_up(self) -> None:
         """Run every kind of batch once; if the device has no memory for one, make do with half the budget."""
@@ -198,20 +218,31 @@ class Engine:
         self._budget = smaller
         self._release_memory()
 
-    def _next_batch(self) -> list[Ticket]:
-        """Wait for posts and claim those to run now; empty when the engine is stopped."""
+    def _next_batch(self, number: int) -> list[Ticket]:
+        """Wait for posts and claim those to run now; empty when the engine is stopped.
+
+        A photo that another thread encodes is not encoded here too: its post waits until the features are there.
+        """
         with self._changed:
             while not self._closed:
                 now = time.monotonic()
                 self._waiting = [ticket for ticket in self._waiting if not _given_up(ticket, now)]
-                if not self._waiting:
+                encoding = {ticket.photo_key for run in self._running.values() for ticket in run.batch if ticket.images}
+                free = [ticket for ticket in self._waiting if not (ticket.images and ticket.photo_key in encoding)]
+                if not free:
                     self._changed.wait()
                     continue
-                chosen = choose_batch(self._waiting, self._budget)
+                chosen = choose_batch(free, self._budget)
                 self._waiting = [ticket for ticket in self._waiting if ticket not in chosen]
                 if claimed := [ticket for ticket in chosen if ticket.claim(now)]:
+                    self._running[number] = Running(claimed, now)
                     return claimed
         return []
+
+    def _done(self, number: int) -> None:
+        with self._changed:
+            del self._running[number]
+            self._changed.notify_all()
 
     def _answer(self, batch: Sequence[Ticket]) -> None:
         """Run a batch; one that fails is halved until the culprit stands alone, so its neighbours are answered."""
@@ -267,10 +298,11 @@ class Engine:
         else:
             ticket.answer.set_exception(InternalError())
 
-    def _abandon(self) -> None:
+    def _abandon(self, number: int) -> None:
+        self._close()
         with self._changed:
-            self._closed = True
-            left = [ticket for ticket in self._running if not ticket.answer.done()]
+            running = self._running.pop(number, None)
+            left = [ticket for ticket in running.batch if not ticket.answer.done()] if running else []
             left += [ticket for ticket in self._waiting if ticket.answer.set_running_or_notify_cancel()]
             self._waiting = []
         for ticket in left:

@@ -50,6 +50,7 @@ class Service:
             budget=Budget(settings.max_batch_tokens, settings.max_batch_images, self.batch_padding),
             cache=self.image_cache,
             threads=settings.model_threads,
+            batches_at_once=self._batches_at_once(),
             on_batch=lambda size: self.metrics.batch_size.observe(size),
             on_device_error=lambda: self.metrics.count_device_error(),
         )
@@ -63,8 +64,12 @@ class Service:
             return 0.2
         return self.settings.max_batch_padding
 
+    def _batches_at_once(self) -> int:
+        """The threads of a CPU wait for each other in every operation; those of another batch have work meanwhile."""
+        return 2 if self.recognizer.device.type == "cpu" and self.settings.model_threads > 1 else 1
+
     def start(self) -> None:
-        """Start the model's thread; it is ready when it is warm."""
+        """Start the model's threads; it is ready when it is warm."""
         self.engine.start()
 
     def stop(self) -> None:

@@ -125,7 +125,8 @@ class Settings(BaseSettings):
             default_factory=available_cores,
             ge=1,
             le=1024,
-            description="threads of the network's operations on a CPU; all cores when not given",
+            description="threads of the network's operations on a CPU, two batches at once from two on; "
+            "all cores when not given",
         ),
     ]
     shutdown_delay_seconds: Annotated[

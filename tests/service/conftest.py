@@ -62,7 +62,7 @@ class Brake:
     def release(self, batches: int | None = None) -> None:
         """Let so many batches run, or this and all later ones."""
         self._released = batches is None
-        self._let_go.release(batches or 1)
+        self._let_go.release(max(1, len(self.batches)) if batches is None else batches)
 
 
 class Running:

@@ -17,7 +17,7 @@ from service.image_cache import ImageCache
 from service.preparation import PreparedPost
 from tests.service.conftest import Brake, ScriptedRecognizer, eventually
 
-Start = Callable[[], Engine]
+Start = Callable[..., Engine]
 
 
 @pytest.fixture
@@ -25,8 +25,14 @@ def start(scripted: ScriptedRecognizer) -> Iterator[Start]:
     """Starts an engine and waits until it is warm; its recognizer is ``scripted``."""
     engines = []
 
-    def start() -> Engine:
-        engine = Engine(scripted, budget=Budget(tokens=1024, images=8), cache=ImageCache(0), threads=1)
+    def start(batches_at_once: int = 1) -> Engine:
+        engine = Engine(
+            scripted,
+            budget=Budget(tokens=1024, images=8),
+            cache=ImageCache(2**20),
+            threads=1,
+            batches_at_once=batches_at_once,
+        )
         engine.start()
         engines.append(engine)
         eventually(lambda: engine.ready)
@@ -155,6 +161,63 @@ def test_what_waits_while_the_model_is_busy_runs_as_one_batch(start: Start, scri
     for ticket in (first, *rest):
         ticket.answer.result(10)
     assert brake.batches == [["one"], ["two", "six", "ten"]]
+
+
+def test_two_batches_may_run_at_the_same_time(start: Start, scripted: ScriptedRecognizer) -> None:
+    alone = {text: places(scripted.recognize(text)) for text in ("one", "two", "Kawhi Leonard")}
+    engine = start(batches_at_once=2)
+    brake = Brake(scripted)
+    tickets = {}
+    for number, text in enumerate(("one", "two"), start=1):
+        tickets[text] = submit(engine, scripted, text)
+        brake.wait_for_batch(number)
+    tickets["Kawhi Leonard"] = submit(engine, scripted, "Kawhi Leonard")
+    assert engine.depth == 1
+    brake.release()
+    assert {text: places(ticket.answer.result(10)) for text, ticket in tickets.items()} == alone
+
+
+def test_a_photo_is_encoded_once_though_two_batches_run(
+    start: Start, scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start(batches_at_once=2)
+    brake, encoded, encode = Brake(scripted), [], scripted.encode_photos
+
+    def counted(photos: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        encoded.append(len(photos))
+        return encode(photos)
+
+    monkeypatch.setattr(scripted, "encode_photos", counted)
+
+    def with_photo(text: str) -> Ticket:
+        post = PreparedPost(scripted.prepare(text, Image.new("RGB", (8, 8))), b"its key")
+        return engine.submit(post, explain=False, begun=0, deadline=time.monotonic() + 20, request_id="r")
+
+    first = with_photo("one")
+    brake.wait_for_batch()
+    second, third = with_photo("two"), submit(engine, scripted, "six")
+    brake.wait_for_batch(2)
+    assert brake.batches == [["one"], ["six"]]
+    assert engine.depth == 1
+    brake.release()
+    for ticket in (first, second, third):
+        ticket.answer.result(10)
+    assert encoded == [1]
+
+
+def test_when_one_of_its_threads_dies_it_is_dead(start: Start, scripted: ScriptedRecognizer) -> None:
+    engine = start(batches_at_once=2)
+    brake = Brake(scripted)
+    held = submit(engine, scripted, "one")
+    brake.wait_for_batch()
+    scripted.before_run = fail_on("two", torch.AcceleratorError("the device is lost"))
+    with pytest.raises(NotReady):
+        submit(engine, scripted, "two").answer.result(10)
+    eventually(lambda: not engine.alive)
+    with pytest.raises(NotReady):
+        submit(engine, scripted, "six")
+    brake.release()
+    held.answer.result(10)  # of the thread that lives
 
 
 def test_a_post_that_fails_does_not_take_its_neighbours_along(start: Start, scripted: ScriptedRecognizer) -> None:
