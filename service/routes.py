@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from model.photos import FORMATS
 from service.dependencies import KEY_CHECKED, ContextDep, ServiceDep, SlotDep, UploadDep, unless_gone
 from service.problems import documented
-from service.protocol import HEAD_BYTES, HEAD_SECONDS, UNREAD_SECONDS
+from service.protocol import HEAD_BYTES, HEAD_SECONDS, PIPELINED, UNREAD_SECONDS
 from service.schemas import Info, Limits, ModelIdentity, Recognition
 
 router = APIRouter()
@@ -104,6 +104,7 @@ async def info(service: ServiceDep) -> Info:
             head_bytes=HEAD_BYTES,
             head_seconds=HEAD_SECONDS,
             unread_seconds=UNREAD_SECONDS,
+            pipelined_requests=PIPELINED,
             body_bytes=settings.max_body_bytes,
             image_bytes=settings.max_image_bytes,
             image_pixels=settings.max_image_pixels,

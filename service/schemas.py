@@ -85,6 +85,7 @@ class Limits(BaseModel):
     head_bytes: Annotated[int, Field(description="request line and headers; trailers, too")]
     head_seconds: Annotated[float, Field(description="for them to arrive")]
     unread_seconds: Annotated[float, Field(description="for the client to read an answer")]
+    pipelined_requests: Annotated[int, Field(description="that may wait on a connection behind the one being answered")]
     body_bytes: int
     image_bytes: int
     image_pixels: int

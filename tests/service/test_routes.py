@@ -255,6 +255,7 @@ def test_info_tells_the_checkpoint_the_labels_the_limits_and_the_versions(client
     assert info["model"] == {"name": "tiny", "revision": "r1"}
     assert info["labels"] == ["PER", "LOC", "ORG", "MISC"]
     assert info["limits"]["head_bytes"] == 65_536
+    assert info["limits"]["pipelined_requests"] == 16
     assert info["limits"]["body_bytes"] == 300_000
     assert info["limits"]["text_tokens"] == 128
     assert info["limits"]["batch_padding"] == 0.2  # on a CPU, unless it is set
