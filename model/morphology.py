@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 class Morph(IntEnum):
@@ -56,3 +57,18 @@ class MorphInputs(nn.Module):
         of_token = (inside * morphs[..., None]).amax(1)  # (B, T); words do not share sub-tokens
         added: Tensor = embeddings + self.embedding(of_token)
         return added
+
+
+def text_inputs(
+    encoder: PreTrainedModel,
+    morph_inputs: MorphInputs | None,
+    input_ids: Tensor,
+    word_starts: Tensor,
+    word_ends: Tensor,
+    morphs: Tensor,
+) -> dict[str, Tensor]:
+    """What a Hugging Face encoder is called with: its sub-tokens, as embeddings if it is told how words are written."""
+    if morph_inputs is None:
+        return {"input_ids": input_ids}
+    embeddings = encoder.get_input_embeddings()(input_ids)
+    return {"inputs_embeds": morph_inputs(embeddings, word_starts, word_ends, morphs)}

@@ -16,7 +16,7 @@ from model.bottleneck import BottleneckLoss, CrossModalBottleneck, Gaussian
 from model.classifier import SpanClassifier
 from model.configuration import SMNERConfig
 from model.image_encoder import ImageEncoder
-from model.morphology import MorphInputs
+from model.morphology import MorphInputs, text_inputs
 from model.processes import process_count, sum_over_processes
 from model.span_encoder import SpanEncoder
 from model.spans import Spans, enumerate_spans
@@ -109,10 +109,7 @@ class SMNER(PreTrainedModel):
         self, input_ids: Tensor, attention_mask: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor
     ) -> Tensor:
         """Hidden states of the sub-tokens, (B, T, d) float; arguments as in :meth:`forward`."""
-        inputs = {"input_ids": input_ids}
-        if self.morph_inputs is not None:
-            embeddings = self.text_encoder.get_input_embeddings()(input_ids)
-            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        inputs = text_inputs(self.text_encoder, self.morph_inputs, input_ids, word_starts, word_ends, morphs)
         states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return states
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
 from model import SMNER, SMNERProcessor
-from model.morphology import Morph, MorphInputs
+from model.morphology import Morph, MorphInputs, text_inputs
 from model.processor import Batch
 from tests.benchmarks.quality.tags import IndependentTags, LinearChainCRF, TagModel
 from training.dataset import Collator, Example, PostDataset
@@ -72,10 +72,7 @@ class WordTagger(nn.Module):
         **_: object,
     ) -> Tensor:
         """Score the tags of each word: (B, n, K) float; photos and what else is in the batch are not looked at."""
-        inputs: dict[str, Tensor] = {"input_ids": input_ids}
-        if self.morph_inputs is not None:
-            embeddings = self.network.get_input_embeddings()(input_ids)
-            inputs = {"inputs_embeds": self.morph_inputs(embeddings, word_starts, word_ends, morphs)}
+        inputs = text_inputs(self.network, self.morph_inputs, input_ids, word_starts, word_ends, morphs)
         logits: Tensor = self.network(**inputs, attention_mask=attention_mask).logits  # (B, T, K)
         return logits.gather(1, word_starts[..., None].expand(-1, -1, logits.shape[-1]))
 
