@@ -224,8 +224,15 @@ def check_precision(precision: Precision, device: torch.device) -> Precision:
     Raises:
         ValueError: it has not, and would be slower than in float32.
     """
-    if precision == "bfloat16" and device.type == "cuda":
-        with torch.cuda.device(device):
-            if not torch.cuda.is_bf16_supported(including_emulation=False):
-                raise ValueError(f"device {device} has no bfloat16, leave the precision at float32")
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise ValueError(f"device {device} has no bfloat16, leave the precision at float32")
     return precision
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 by itself; elsewhere torch emulates it, far slower than float32."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # avx512_bf16 and amx_bf16 of x86, bf16 and sve_bf16 of ARM
+    return any(there is True for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))

@@ -74,7 +74,9 @@ class Recipe(BaseModel):
     image_dropout: Fraction = Field(0.1, description="chance that a post's photo is dropped in training")
     patience: NonNegativeInt = Field(5, description="epochs without a better valid F1 before it stops; 0 for never")
     seed: int = Field(0, description="of everything random")
-    bf16: bool = Field(False, description="mixed precision in bfloat16")
+    bf16: bool = Field(
+        False, description="mixed precision in bfloat16, on devices that have it; others train in float32 and say so"
+    )
     half_precision: bool = Field(False, description="true stores the checkpoint's weights in float16")
     report_to: str | None = Field(
         "tensorboard",

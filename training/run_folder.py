@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from model.recognizer import choose_device, has_bfloat16
 from training.data import TrainingData
 from training.dataset import PostDataset
 from training.image_features import photos_sha256
@@ -60,8 +61,18 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _versions() -> dict[str, str]:
     """Of everything that has a part in the weights."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}, "device": device}
+    device = choose_device("auto")
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:  # processors of one name differ in the instructions that they are allowed
+        processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+        name = f"{processor} with {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+        "device": name,
+        "bfloat16": "yes" if has_bfloat16(device) else "no",
+    }
 
 
 def write_json(path: Path, content: Any) -> None:

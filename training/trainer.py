@@ -23,9 +23,11 @@ from transformers import (
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
 from model import SMNER
+from model.recognizer import choose_device, has_bfloat16
 from training.averaging import AveragedAdamW
 from training.dataset import Collator, PostDataset
 from training.evaluation import Predictions, predict, score
+from training.launch import join_processes
 from training.objective import Losses, Objective
 from training.recipe import Recipe
 from training.sampler import GroupedSampler
@@ -213,6 +215,14 @@ def check_tracker(recipe: Recipe) -> None:
         raise ValueError(f"report_to: {recipe.report_to} is not installed; there are {', '.join(there)}")
 
 
+def _in_bfloat16(recipe: Recipe) -> bool:
+    device = choose_device("auto")
+    if recipe.bf16 and not has_bfloat16(device):
+        join_processes().print(f"{device} has no bfloat16, so this trains in float32")
+        return False
+    return recipe.bf16
+
+
 def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArguments:
     arguments = TrainingArguments(
         output_dir=str(output),
@@ -224,7 +234,7 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         warmup_steps=recipe.warmup,
         max_grad_norm=1.0,
         seed=recipe.seed,
-        bf16=recipe.bf16,
+        bf16=_in_bfloat16(recipe),
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="epoch" if evaluate else "no",
         save_strategy="epoch",

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from model import Entity, Recognizer
 from model.errors import TextTooLong, UnsupportedImage
+from model.recognizer import has_bfloat16
 from model.spans import span_index
 from model.words import split_words
 
@@ -105,6 +106,7 @@ def test_an_unfolded_one_can_be_saved(tiny_checkpoint: Path, tmp_path: Path) -> 
     assert all(torch.equal(stored[name].float(), saved[name].float()) for name in stored)
 
 
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="the processor has no bfloat16")
 def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(
     recognizer: Recognizer, images: list[Image.Image | bytes | None]
 ) -> None:
@@ -120,6 +122,14 @@ def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(
     assert len(both) >= 0.8 * max(len(exact), len(found))
     differences = [abs(exact[key].score - found[key].score) for key in both]
     assert 1e-4 < max(differences) < 0.05
+
+
+def test_bfloat16_is_refused_by_a_processor_that_has_it_not(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
+    with pytest.raises(ValueError, match="device cpu has no bfloat16"):
+        Recognizer(recognizer.model, recognizer.processor, device="cpu", precision="bfloat16")
 
 
 def test_answers_come_in_the_order_of_the_posts_though_batches_are_sorted_by_length(recognizer: Recognizer) -> None:

@@ -64,6 +64,17 @@ def test_text_encoder_image_encoder_and_heads_have_their_own_learning_rates(make
     assert own["image_projection.weight"] == (3e-3, 0.1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")
+@pytest.mark.parametrize("there", [True, False])
+def test_bfloat16_is_left_to_processors_that_have_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], there: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there, "cpu_name": "bf16"})
+    assert make(bf16=True).args.bf16 is there
+    assert ("cpu has no bfloat16, so this trains in float32" in capsys.readouterr().out) is not there
+    assert not make(bf16=False).args.bf16
+
+
 def test_every_parameter_that_is_trained_is_in_one_group_and_no_frozen_one(make: Make) -> None:
     trainer = make()
     trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
