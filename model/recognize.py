@@ -17,6 +17,7 @@ from model.errors import SMNERError
 from model.recognizer import Post, Recognizer
 
 _BATCH = 16
+_BEGINNING = b'{"id": '  # of each answer in a file
 
 
 def entity_to_dict(entity: Entity) -> dict[str, Any]:
@@ -36,12 +37,15 @@ def recognize_file(recognizer: Recognizer, source: Path, output: Path) -> None:
     A line of ``source`` is an object with ``text`` (or ``tokens``, joined by blanks) and perhaps ``id`` and ``image``,
     a path relative to the file. Posts that ``output`` already answers are passed over, so an interrupted run goes on
     where it stopped. A post that cannot be read gets an ``error`` instead of ``entities``.
+
+    Raises:
+        FileExistsError: ``output`` holds something else than answers, which would be lost.
     """
-    with source.open(encoding="utf-8", newline="\n") as lines:
+    with source.open("rb") as lines:
         total = sum(1 for line in lines if line.strip())
-    done = _complete_lines(output)
+    done = _answered(output)
     with (
-        source.open(encoding="utf-8", newline="\n") as lines,
+        source.open("rb") as lines,
         output.open("a", encoding="utf-8", errors="backslashreplace") as answers,  # a lone surrogate is valid JSON
         tqdm(total=total, initial=done, unit="post", desc="recognising") as progress,
     ):
@@ -53,19 +57,28 @@ def recognize_file(recognizer: Recognizer, source: Path, output: Path) -> None:
             progress.update(len(group))
 
 
-def _complete_lines(output: Path) -> int:
+def _answered(output: Path) -> int:
     """How many answers ``output`` holds; a line cut off by an interruption is removed."""
     if not output.exists():
         return 0
-    content = output.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    *whole, cut_off = output.read_bytes().split(b"\n")
+    if not all(map(_is_answer, whole)) or not cut_off.startswith(_BEGINNING[: len(cut_off)]):
+        raise FileExistsError(f"{output} is there and does not hold answers to go on from: choose another name")
+    if cut_off:
         with output.open("r+b") as file:
-            file.truncate(whole)
-    return content.count(b"\n")
+            file.truncate(output.stat().st_size - len(cut_off))
+    return len(whole)
 
 
-def _answers(recognizer: Recognizer, lines: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
+def _is_answer(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.keys() in ({"id", "error"}, {"id", "text", "entities", "image_used"})
+
+
+def _answers(recognizer: Recognizer, lines: Sequence[bytes], folder: Path) -> Iterator[dict[str, Any]]:
     prepared = [_prepare(recognizer, line, folder) for line in lines]
     found = iter(recognizer.run([post for _, post in prepared if isinstance(post, Post)]))
     for name, post in prepared:
@@ -75,7 +88,7 @@ def _answers(recognizer: Recognizer, lines: Sequence[str], folder: Path) -> Iter
             yield {"id": name, "error": post}
 
 
-def _prepare(recognizer: Recognizer, line: str, folder: Path) -> tuple[object, Post | str]:
+def _prepare(recognizer: Recognizer, line: bytes, folder: Path) -> tuple[object, Post | str]:
     """The post's id, and the post or what is wrong with it."""
     try:
         record = json.loads(line)
@@ -132,6 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SMNERError, OSError, ValueError) as error:
         print(f"smner-recognize: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("smner-recognize: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

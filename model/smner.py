@@ -220,7 +220,7 @@ class SMNER(PreTrainedModel):
     def _bottleneck_loss(
         self, text: Gaussian, image: Gaussian, image_sample: Tensor, mask: Tensor, passes: int
     ) -> BottleneckLoss | None:
-        """Mean over the passes of eq. 2's terms."""
+        """Mean over the passes of eq. 2's terms, which are 0 where the photos of a pass were all dropped."""
         assert self.bottleneck is not None
         text_sample = self._draw(text)
         found = []
@@ -228,7 +228,10 @@ class SMNER(PreTrainedModel):
             real = rows[mask[rows]]
             one = self.bottleneck.loss(_rows(text, real), _rows(image, real), text_sample[real], image_sample[real])
             found += [] if one is None else [one]
-        return BottleneckLoss(*(sum(terms) / passes for terms in zip(*found, strict=True))) if found else None
+        if not found:
+            return None
+        info_nce, kl, rank = (sum(terms) for terms in zip(*found, strict=True))
+        return BottleneckLoss(info_nce / passes, kl / passes, rank / len(found))
 
     def _draw(self, posterior: Gaussian) -> Tensor:
         """z: a sample in training, the mean in evaluation, so that the same post always gets the same answer."""

@@ -11,7 +11,7 @@ from model import SMNER, Recognizer, SMNERProcessor
 from model.bottleneck import mean_rank
 from model.checkpoint import embedded_checkpoint
 from training.analysis import modality_gap, represent
-from training.data import held_out_ids
+from training.data import held_out_posts
 from training.evaluate import evaluate, prepare
 from training.files import read_posts
 from training.sources import DataSource
@@ -76,8 +76,7 @@ def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
 ) -> None:
     source = shared_data / "posts" / "posts.jsonl"
     texts = {str(post["id"]): post["text"] for post in map(json.loads, source.read_text("utf-8").splitlines())}
-    kept_out = held_out_ids(read_posts(source), 500)
-    posts = [post for post in read_posts(source) if post.id in kept_out]
+    posts = held_out_posts(read_posts(source), 500)
     chosen = [texts[post.id] for post in posts]
     alone = _keys(embedded.recognize_batch(chosen))
     with_photo = _keys(embedded.recognize_batch(chosen, [post.photo for post in posts]))
@@ -95,9 +94,9 @@ def test_the_bottleneck_finds_the_photo_of_a_post_kept_out_of_training(embedded:
     Texts and photos, far apart as they are encoded, lie together behind the bottleneck: figure 3 of the paper.
     """
     source = DataSource(shared_data / "posts" / "posts.jsonl")
-    kept_out = held_out_ids(source.read("train"), 500)
-    posts = [post for post in source.read("train") if post.id in kept_out]
+    posts = held_out_posts(source.read("train"), 500)
     seen = represent(embedded.model, *prepare(embedded, source, posts))
+    assert seen is not None
     assert embedded.model.bottleneck is not None
     assert seen.text_posterior is not None
     assert seen.image_posterior is not None

@@ -46,12 +46,10 @@ class Representations:
 
 
 @torch.inference_mode()
-def represent(model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32) -> Representations:
-    """Run the posts that have a photo through the network and keep what figure 3 shows.
-
-    Raises:
-        ValueError: no post has a photo that can be read.
-    """
+def represent(
+    model: SMNER, dataset: PostDataset, collator: Collator, *, batch_size: int = 32
+) -> Representations | None:
+    """Run the posts that have a photo through the network and keep what figure 3 shows; None if there are none."""
     training = model.training
     model.eval()
     with_photo = [i for i in range(len(dataset)) if dataset.has_image(i)]
@@ -79,7 +77,7 @@ def represent(model: SMNER, dataset: PostDataset, collator: Collator, *, batch_s
             similarities.append(tuple(part.float().cpu() for part in pair))
     model.train(training)
     if not rows:
-        raise ValueError("no post has a photo that can be read")
+        return None
     text, image, *posteriors = (torch.cat(parts) for parts in zip(*rows, strict=True))
     apart, *attended = (torch.cat(parts) for parts in zip(*similarities, strict=True))
     text_posterior, image_posterior = (

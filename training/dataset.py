@@ -98,7 +98,7 @@ class PostDataset(Dataset[Example]):
         assert post.photo is not None
         try:
             return self._processor.encode_photo(post.photo)
-        except InvalidPost:
+        except (InvalidPost, OSError):
             self.broken.add(index)
             return None
 

@@ -129,11 +129,21 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
 
 
 def _max_tokens(text_encoder: Any) -> int:
-    """Sub-tokens that fit; RoBERTa and its kin count positions from behind the padding token's id, BERT from 0."""
+    """Sub-tokens that fit; RoBERTa and its kin count positions from behind the padding token's id, BERT from 0.
+
+    Raises:
+        ValueError: the encoder does not say.
+    """
     positions = getattr(getattr(text_encoder, "embeddings", None), "position_embeddings", None)
     padding = getattr(positions, "padding_idx", None)
     unused = 0 if padding is None else int(padding) + 1
-    return int(text_encoder.config.max_position_embeddings) - unused
+    config = text_encoder.config
+    fit = int(getattr(config, "max_position_embeddings", None) or 0) - unused
+    if fit <= 0:
+        raise ValueError(
+            f"text encoder {config.model_type}: it does not say how many sub-tokens it reads; BERT's kin do"
+        )
+    return fit
 
 
 def _text_config(encoder: str) -> Any:

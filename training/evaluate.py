@@ -76,8 +76,9 @@ def prepare(recognizer: Recognizer, source: DataSource, posts: Sequence[Labelled
         raise ValueError(
             f"{source.image_features}: features are {features.feature_size} wide, the checkpoint wants {width}"
         )
-    if features is not None and encoder is not None and features.encoder == config.image_encoder:
-        features.check(FrozenImageEncoder(features.encoder, encoder, recognizer.processor.photos))
+    named = features is not None and ("fingerprint" in features.metadata or features.encoder == config.image_encoder)
+    if features is not None and encoder is not None and named:  # other programs' names for it may differ
+        features.check(FrozenImageEncoder(str(config.image_encoder), encoder, recognizer.processor.photos))
     dataset = PostDataset(
         posts,
         recognizer.processor,
@@ -155,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     logging.disable_progress_bar()
     try:
+        if options.report is not None and not options.report.parent.is_dir():  # before the minutes that it takes
+            raise NotADirectoryError(f"{options.report}: there is no such folder")
         recognizer, source = load(options)
         report = evaluate(recognizer, source, options.split)
         print(table(report))

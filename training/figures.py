@@ -30,7 +30,8 @@ def draw(recognizer: Recognizer, source: DataSource, split: str, run: Path | Non
     Errors and scores are drawn of tagged posts, the alignment of posts with a photo, learning curves of a run.
 
     Args:
-        run: a run's folder; of untagged posts those are taken that it has kept out of training, if any.
+        run: a run's folder; of untagged posts those are taken that it has kept out of training, or all of them if it
+            has kept out none of these.
 
     Raises:
         FileNotFoundError: there is no such split.
@@ -44,7 +45,11 @@ def draw(recognizer: Recognizer, source: DataSource, split: str, run: Path | Non
         yield from _of_predictions(recognizer, source, tagged)
     dataset, collator = prepare(recognizer, source, [*tagged, *_kept_out(posts, run)])
     if any(dataset.has_image(i) for i in range(len(dataset))):
-        yield "alignment", plots.alignment(represent(recognizer.model, dataset, collator))
+        seen = represent(recognizer.model, dataset, collator)
+        if seen is None:
+            print("alignment is not drawn: none of the photos can be read", file=sys.stderr)
+        else:
+            yield "alignment", plots.alignment(seen)
 
 
 def _of_predictions(
@@ -64,7 +69,7 @@ def _kept_out(posts: Sequence[LabelledPost], run: Path | None) -> list[LabelledP
     untagged = [post for post in posts if post.entities is None]
     kept_out = run / "held_out.txt" if run is not None else None
     names = set(kept_out.read_text("utf-8").split("\n")[:-1]) if kept_out is not None and kept_out.is_file() else set()
-    return [post for post in untagged if post.id in names] if names else untagged
+    return [post for post in untagged if post.id in names] or untagged
 
 
 def history(run: Path) -> list[dict[str, float]]:

@@ -127,7 +127,7 @@ def _jsonl_post(path: Path, number: int, line: str, images: Path | None) -> Labe
     words = _words(path, number, record)
     photo, lost = _named_photo(path, number, record, images)
     return LabelledPost(
-        id=str(record.get("id", f"line {number}")),
+        id=f"line {number}" if record.get("id") is None else str(record["id"]),
         words=tuple(word.text for word in words),
         entities=_entities(path, number, record, words),
         photo=photo,
@@ -206,10 +206,10 @@ def _are_texts(values: object) -> bool:
 def _named_photo(
     path: Path, number: int, record: dict[str, Any], images: Path | None
 ) -> tuple[Path | None, LostPhoto | None]:
-    """The post's photo, or else the one that it names and that is not there."""
-    image = record.get("image")
+    """The post's photo, or else the one that it names and that is not there; an ``id`` alone need not name one."""
+    image, name = record.get("image"), record.get("id")
     if not image:
-        return find_photo(images, str(record.get("id", ""))), None
+        return None if name is None else find_photo(images, str(name)), None
     if not isinstance(image, str):
         raise DatasetError(path, number, f'expected "image" to be a path, found {image!r}')
     named = Path(image)

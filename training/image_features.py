@@ -49,13 +49,13 @@ class ImageFeatureFile:
         self._mask = opened.get_slice("mask") if "mask" in keys else None
         self.encoder = metadata.get("encoder", "")
         self.metadata = metadata
-        self._rows = {str(name): row for row, name in enumerate(json.loads(metadata["image_ids"]))}
+        self._rows = {name: row for row, name in enumerate(_ids(path, metadata["image_ids"]))}
         shape = self._features.get_shape()
         if len(shape) != 3 or shape[0] != len(self._rows):
             raise ValueError(f"{path}: features {tuple(shape)} do not fit {len(self._rows)} distinct image ids")
         if self._mask is not None and list(self._mask.get_shape()) != list(shape[:2]):
             raise ValueError(f"{path}: the mask {tuple(self._mask.get_shape())} does not fit features {tuple(shape)}")
-        self.feature_size = int(shape[2])
+        self.rows, self.feature_size = int(shape[1]), int(shape[2])
 
     def check(self, encoder: FrozenImageEncoder) -> None:
         """See that the features are what ``encoder`` would make; files of other programs do not say, and are believed.
@@ -67,6 +67,11 @@ class ImageFeatureFile:
         if self.encoder != encoder.name:
             raise ValueError(
                 f"{self.path}: features of {self.encoder or 'an encoder without a name'}, not of {encoder.name}"
+            )
+        if self.feature_size != encoder.network.feature_size:
+            raise ValueError(
+                f"{self.path}: features are {self.feature_size} wide, those of {encoder.name} "
+                f"{encoder.network.feature_size}"
             )
         if stored is None or stored == now:
             return
@@ -91,6 +96,13 @@ class ImageFeatureFile:
         return ImageFeatures(self._features[row : row + 1][0], mask)
 
 
+def _ids(path: Path, listed: str) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(listed)]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected image_ids to be a JSON list, found {listed[:80]!r}") from error
+
+
 def _parsed(fingerprint: str) -> dict[str, Any]:
     try:
         return dict(json.loads(fingerprint))
@@ -101,6 +113,16 @@ def _parsed(fingerprint: str) -> dict[str, Any]:
 def photo_id(path: Path) -> str:
     """The id under which a photo's features are stored: its file name without the suffix."""
     return path.stem
+
+
+def by_id(photos: Iterable[Path]) -> dict[str, Path]:
+    """The photos by their ids; raises ValueError where two have the same."""
+    named: dict[str, Path] = {}
+    for path in photos:
+        other = named.setdefault(photo_id(path), path)
+        if other != path:
+            raise ValueError(f"{other} and {path} have the same name, so their features cannot be told apart")
+    return named
 
 
 def cache_images(
@@ -122,32 +144,28 @@ def cache_images(
         FileExistsError: ``output`` is there and is nothing that this function wrote.
         OSError: the file cannot be written; what was encoded so far is kept for the next time.
     """
-    by_id: dict[str, Path] = {}
-    for path in photos:
-        other = by_id.setdefault(photo_id(path), path)
-        if other != path:
-            raise ValueError(f"{other} and {path} have the same name, so their features cannot be told apart")
+    named = by_id(photos)
     metadata = {
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint(),
-        "photos": photos_sha256(by_id.values()),
+        "photos": photos_sha256(named.values()),
     }
     if output.exists() and (finished := _finished(output, metadata)) is not None:
-        return [path for name, path in by_id.items() if name not in finished]
-    ids = list(by_id)
+        return [path for name, path in named.items() if name not in finished]
+    ids = list(named)
     writer = ImageFeatureWriter(output, ids, metadata)
     with tqdm(total=len(ids), initial=writer.done, desc="encoding photos", unit="photo") as progress:
         while batch := ids[writer.done : writer.done + batch_size]:
-            read = {name: _try_read(by_id[name], encoder.photos.size) for name in batch}
+            read = {name: _try_read(named[name], encoder.photos.size) for name in batch}
             good = {name: photo for name, photo in read.items() if photo is not None}
             features = encoder.encode(torch.stack(list(good.values()))) if good else None
             writer.add(list(good), [name for name in batch if name not in good], features)
             progress.update(len(batch))
     if not writer.names:
         writer.discard()
-        return list(by_id.values())
+        return list(named.values())
     writer.finish()
-    return [by_id[name] for name in writer.broken]
+    return [named[name] for name in writer.broken]
 
 
 def _finished(output: Path, metadata: dict[str, str]) -> ImageFeatureFile | None:
@@ -185,5 +203,5 @@ def _try_read(path: Path, size: int) -> Tensor | None:
 
 
 def photos_in(folder: Path) -> list[Path]:
-    """The photo files of a folder, by name."""
+    """The photo files of a folder, by name; those in folders within it are not among them."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)

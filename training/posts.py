@@ -8,7 +8,7 @@ from typing import NamedTuple
 from model.configuration import ENTITY_TYPES
 from model.words import split_words
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 
 
 class DatasetError(ValueError):
@@ -100,8 +100,11 @@ def is_tag(tag: str) -> bool:
 
 
 def is_type(kind: str) -> bool:
-    """Whether ``kind`` can be the name of an entity type; one with a trailing blank would be another type."""
-    return bool(kind) and not any(map(str.isspace, kind)) and is_encodable(kind)
+    """Whether ``kind`` can be the name of an entity type.
+
+    One with a trailing blank would be another type, and O is the name of none.
+    """
+    return kind not in ("", "O") and not any(map(str.isspace, kind)) and is_encodable(kind)
 
 
 def is_encodable(text: str) -> bool:

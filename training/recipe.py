@@ -5,7 +5,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -13,7 +22,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 class Recipe(BaseModel):
     """The keys of a recipe; what each is for stands in its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(description="what the checkpoint is called")
     text_encoder: str = Field(
@@ -94,6 +103,12 @@ class Recipe(BaseModel):
     )
     held_out: NonNegativeInt = Field(0, description="posts without tags that are kept out of training")
 
+    @field_validator("tokenizer", "image_encoder", "image_encoder_weights", "report_to", "teacher", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        """TOML has no null."""
+        return None if value == "none" else value
+
     @classmethod
     def load(cls, name: str, overrides: dict[str, Any] | None = None) -> Self:
         """Read the recipe called ``name`` in ``training/recipes``, or the file of that path.
@@ -123,4 +138,4 @@ def parse_override(setting: str) -> tuple[str, Any]:
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return key, None if value == "none" else value
+        return key, value

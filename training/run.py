@@ -21,7 +21,7 @@ from training.data import Part, TrainingData
 from training.dataset import Collator, PostDataset
 from training.encoders import FrozenImageEncoder, build
 from training.evaluation import Scores, predict, score
-from training.image_features import ImageFeatureFile, cache_images
+from training.image_features import ImageFeatureFile, by_id, cache_images
 from training.launch import join_processes, on_main_process
 from training.model_card import model_card
 from training.posts import LabelledPost
@@ -74,26 +74,27 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
 def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) -> RunResult:
     run = output / RUN_FOLDER
     check_tracker(recipe)
+    teacher = Recipe.load(recipe.teacher) if recipe.teacher is not None else None
+    teacher = teacher if data.untagged else None
     set_seed(recipe.seed)
     ready = [ImageFeatureFile(part.image_features) if part.image_features else None for part in data.parts]
     model, processor = build(recipe, data.types, image_feature_size=_foreign_feature_size(recipe, data, ready))
-    for part in data.parts:  # a post that is too long must be told before photos are encoded or a teacher is trained
-        PostDataset(part.train + part.valid, processor)
+    encoder = None
+    if model.image_encoder is not None and not recipe.fine_tune_image_encoder:
+        encoder = FrozenImageEncoder(str(recipe.image_encoder), model.image_encoder.eval(), processor.photos)
+    _check(data, ready, processor, encoder)
     model.to(choose_device("auto"))
     on_main_process(lambda: claim(run, recipe, data, resume=resume))
-    if recipe.teacher is not None:
-        data = _tagged_by_teacher(Recipe.load(recipe.teacher), data, run / "teacher", resume=resume)
+    if teacher is not None:
+        data = _tagged_by_teacher(teacher, data, run / "teacher", resume=resume)
 
     features = list(ready)
     broken: list[list[Path]] = [[] for _ in data.parts]
     if recipe.fine_tune_image_encoder:
         broken = on_main_process(lambda: [_unreadable(part, processor) for part in data.parts])
-    elif model.image_encoder is not None:
-        encoder = FrozenImageEncoder(str(recipe.image_encoder), model.image_encoder.eval(), processor.photos)
+    elif encoder is not None:
         for i, (part, file) in enumerate(zip(data.parts, ready, strict=True)):
-            if file is not None:
-                file.check(encoder)
-            elif part.photos():
+            if file is None and part.photos():
                 path = run / f"image-features-{part.name}.safetensors"
                 broken[i] = on_main_process(partial(cache_images, part.photos(), path, encoder))
                 features[i] = ImageFeatureFile(path) if path.is_file() else None
@@ -120,7 +121,28 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     trainer.add_callback(MetricsFile(run / METRICS_FILE))
     on_main_process(lambda: _report_photos(run, data, trainer))
     _fit(trainer, run / "checkpoints", resume=resume)
-    return _finish(recipe, trainer, processor, data, output)
+    return _finish(recipe, trainer, processor, data, output, taught=teacher is not None)
+
+
+def _check(
+    data: TrainingData,
+    ready: Sequence[ImageFeatureFile | None],
+    processor: SMNERProcessor,
+    encoder: FrozenImageEncoder | None,
+) -> None:
+    """See that posts and photos can be used, before the folder is this run's and anything takes long.
+
+    Raises:
+        ValueError: a text is too long, photos cannot be told apart or features are not the encoder's.
+    """
+    for part, file in zip(data.parts, ready, strict=True):
+        PostDataset(part.train + part.valid, processor)
+        if encoder is not None and file is not None:
+            file.check(encoder)
+        elif encoder is not None:
+            by_id(part.photos())
+    if len(regions := {file.rows - 1 for file in ready if file is not None}) > 1:
+        raise ValueError(f"the image-feature files have different numbers of regions: {sorted(regions)}")
 
 
 def _fit(trainer: SMNERTrainer, checkpoints: Path, *, resume: bool) -> None:
@@ -204,7 +226,13 @@ def _foreign_feature_size(recipe: Recipe, data: TrainingData, ready: Sequence[Im
 
 
 def _finish(
-    recipe: Recipe, trainer: SMNERTrainer, processor: SMNERProcessor, data: TrainingData, output: Path
+    recipe: Recipe,
+    trainer: SMNERTrainer,
+    processor: SMNERProcessor,
+    data: TrainingData,
+    output: Path,
+    *,
+    taught: bool,
 ) -> RunResult:
     """Round the weights as they will be stored, calibrate and measure them, and write the checkpoint."""
     weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None  # of all processes
@@ -233,6 +261,7 @@ def _finish(
             photos={part.name: own.photos() for part, own in zip(data.parts, trainer.parts, strict=True)},
             checksums={part.name: part.checksums["train"] for part in data.parts},
             held_out=len(data.held_out),
+            taught=taught,
         )
         write_json(output / RUN_FOLDER / "scores.json", {name: asdict(value) for name, value in scores.items()})
         save_checkpoint(output, model.to(dtype), processor, model_card=card)

@@ -103,7 +103,8 @@ def last_checkpoint(folder: Path) -> Resumption | None:
         return None
     path, state = whole[max(whole)]
     control = state["stateful_callbacks"]["TrainerControl"]["args"]
-    return Resumption(str(path), control["should_training_stop"], state["best_model_checkpoint"] or str(path))
+    best = folder / Path(state["best_model_checkpoint"] or path).name  # the folder may have been moved since
+    return Resumption(str(path), control["should_training_stop"], str(best))
 
 
 class MetricsFile(TrainerCallback):

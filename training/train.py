@@ -26,6 +26,8 @@ class _PhotosOfLastData(argparse.Action):
     ) -> None:
         if not namespace.data:
             parser.error(f"{option} belongs behind the --data whose photos it names")
+        if self.dest in namespace.data[-1]:
+            parser.error(f"{option} is there twice for {namespace.data[-1]['path']}")
         namespace.data[-1][self.dest] = values
 
 

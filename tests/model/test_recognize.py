@@ -87,3 +87,31 @@ def test_a_mistake_is_one_line_and_exit_status_2(
 ) -> None:
     assert main([*arguments, "--checkpoint", str(tiny_checkpoint)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_is_no_mistake_and_a_line_that_is_not_utf_8_is_its_own(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    source = tmp_path / "posts.jsonl"
+    source.write_bytes(b'\xef\xbb\xbf{"text": "a"}\n{"text": "caf\xe9"}\n{"text": "b"}')
+    recognize_file(recognizer, source, tmp_path / "answers.jsonl")
+    first, broken, last = read(tmp_path / "answers.jsonl")
+    assert (first["text"], last["text"]) == ("a", "b")
+    assert str(broken["error"]).startswith("not JSON: 'utf-8' codec")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}',  # the posts themselves
+        b'{"id": 1, "text": "a", "entities": []}\n',
+        b"notes without a line feed",
+        b"\n",
+    ],
+)
+def test_a_file_that_holds_no_answers_is_not_written_to(recognizer: Recognizer, tmp_path: Path, content: bytes) -> None:
+    source = tmp_path / "posts.jsonl"
+    source.write_bytes(content)
+    with pytest.raises(FileExistsError, match="does not hold answers to go on from"):
+        recognize_file(recognizer, source, source)
+    assert source.read_bytes() == content

@@ -230,6 +230,17 @@ def test_a_single_photo_has_nothing_to_be_contrasted_with(smner: SMNER, batch: B
     assert loss.kl.item() > 0
 
 
+def test_a_pass_without_photos_adds_nothing_to_the_loss_and_is_not_counted_in_the_rank(
+    smner: SMNER, batch: Batch
+) -> None:
+    alone = smner(**batch, output_bottleneck=True).bottleneck
+    twice = {name: value.repeat(2, *[1] * (value.dim() - 1)) for name, value in batch.items()}
+    twice["image_mask"] = torch.cat([batch["image_mask"], torch.zeros_like(batch["image_mask"])])
+    loss = smner(**twice, output_bottleneck=True, passes=2).bottleneck
+    torch.testing.assert_close(loss, BottleneckLoss(alone.info_nce / 2, alone.kl / 2, alone.rank))
+    assert loss.rank >= 1
+
+
 def test_the_bottleneck_is_computed_only_when_asked_for_and_possible(smner: SMNER, texts: Batch, batch: Batch) -> None:
     assert smner(**batch).bottleneck is None
     assert smner(**texts, output_bottleneck=True).bottleneck is None

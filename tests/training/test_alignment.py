@@ -97,6 +97,7 @@ class Trained:
 def trained(recipe: Recipe, source: DataSource, output: Path) -> Trained:
     recognizer = Recognizer.from_pretrained(train(recipe, [source], output).checkpoint, device="cpu")
     seen = represent(recognizer.model, *prepare(recognizer, source, source.read("held_out")))
+    assert seen is not None
     return Trained(recognizer, seen, [entry["kl"] for entry in history(output / "run") if "kl" in entry])
 
 

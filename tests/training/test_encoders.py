@@ -1,3 +1,4 @@
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from skimage import data as free_photos
 from torch import nn
-from transformers import BertConfig, BertModel, RobertaConfig, XLMRobertaConfig
+from transformers import BertConfig, BertModel, RobertaConfig, T5Config, XLMRobertaConfig
 
 from model import SMNER
 from model.bottleneck import CRITICS
@@ -277,3 +278,12 @@ def test_the_critic_is_the_recipes(recipe: Recipe) -> None:
         bottleneck = build(small(recipe, critic=name), TYPES)[0].bottleneck
         assert bottleneck is not None
         assert isinstance(bottleneck.critic, critic)
+
+
+def test_an_encoder_that_does_not_say_how_much_it_reads_is_refused_by_its_name(
+    recipe: Recipe, text_encoder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(text_encoder, tmp_path / "t5")
+    T5Config(vocab_size=100, d_model=24, num_layers=1, num_heads=2, d_ff=8).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ValueError, match="text encoder t5: it does not say how many sub-tokens it reads"):
+        build(recipe.model_copy(update={"text_encoder": str(tmp_path / "t5")}), ["PER"])

@@ -208,6 +208,16 @@ def test_the_features_of_its_run_fit_a_checkpoint_and_are_checked_against_its_we
     assert "weights others, not" in capsys.readouterr().err
 
 
+def test_features_made_with_another_encoder_are_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As wide as the checkpoint's own, so that nothing else would tell."""
+    metadata = {"image_ids": '["0"]', "encoder": "timm:test_efficientnet_ln", "fingerprint": "{}"}
+    save_file({"features": torch.randn(1, 4, 256)}, tmp_path / "f.safetensors", metadata)
+    assert main([*command, "--image-features", str(tmp_path / "f.safetensors")]) == 2
+    assert "features of timm:test_efficientnet_ln, not of timm:test_efficientnet" in capsys.readouterr().err
+
+
 def test_images_and_features_exclude_each_other(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*command, "--images", "a", "--image-features", "b"])
@@ -215,9 +225,10 @@ def test_images_and_features_exclude_each_other(command: list[str], capsys: pyte
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_a_report_that_cannot_be_written_is_one_line(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_report_that_cannot_be_written_is_one_line_before_anything_is_measured(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("training.evaluate.evaluate", lambda *_: pytest.fail("measured"))
     assert main([*command, "--report", str(tmp_path / "absent" / "report.json")]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("smner-evaluate: ")]
     assert "report.json" in line

@@ -90,8 +90,26 @@ def test_of_untagged_posts_those_kept_out_of_training_are_shown(
     (run / "held_out.txt").write_text("post 0\npost 4\n", "utf-8")
     (run / "metrics.jsonl").write_text(json.dumps({"epoch": 1.0, "loss": 1.0, "loss_spans": 1.0}), "utf-8")
     _, (_, kept_out) = draw(recognizer, DataSource(source.path), "posts", run)
+    (run / "held_out.txt").write_text("another data's\n", "utf-8")
+    _, (_, others) = draw(recognizer, DataSource(source.path), "posts", run)
     assert titles(every)[0].startswith("(a) before CMIB, 3 posts")
     assert titles(kept_out)[0].startswith("(a) before CMIB, 2 posts")
+    assert titles(others)[0].startswith("(a) before CMIB, 3 posts")
+
+
+def test_where_all_photos_are_broken_the_alignment_alone_is_left_out(
+    recognizer: Recognizer, source: DataSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert source.images is not None
+    for photo in source.images.iterdir():
+        photo.write_bytes(b"\x89PNG")
+    assert [name for name, _ in draw(recognizer, source, "valid", None)] == [
+        "confusion",
+        "span-width",
+        "mentions",
+        "reliability",
+    ]
+    assert "alignment is not drawn: none of the photos can be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("types", [["PER"], ["PER", "LOC"], ["PER", "LOC", "ORG", "MISC"]])

@@ -331,3 +331,14 @@ def test_the_real_pairs_have_their_photos(shared_data: Path) -> None:
     assert len(posts) == 20
     assert all(post.photo is not None and post.photo.stem == post.id for post in posts)
     assert all(post.entities is not None for post in posts)
+
+
+def test_an_id_that_is_null_is_none(write: Writer) -> None:
+    posts = read_posts(write.jsonl({"id": None, "text": "a"}, {"id": 0, "text": "a"}))
+    assert [post.id for post in posts] == ["line 1", "0"]
+
+
+@pytest.mark.parametrize("tag", ["B-O", "I-O"])
+def test_no_type_is_called_as_what_is_none(write: Writer, tag: str) -> None:
+    with pytest.raises(DatasetError, match="expected token<TAB>O, B-TYPE or I-TYPE"):
+        read_posts(write.conll(f"a\t{tag}\n"))

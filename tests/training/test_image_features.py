@@ -304,7 +304,7 @@ def test_an_encoder_and_its_half_precision_copy_are_one(
 
 def test_features_that_do_not_say_what_made_them_are_believed(tmp_path: Path, encoder: FrozenImageEncoder) -> None:
     metadata = {"image_ids": '["a"]', "encoder": encoder.name}
-    save_file({"features": torch.zeros(1, 2, 3)}, tmp_path / "f.safetensors", metadata)
+    save_file({"features": torch.zeros(1, 2, 256)}, tmp_path / "f.safetensors", metadata)
     ImageFeatureFile(tmp_path / "f.safetensors").check(encoder)
 
 
@@ -344,3 +344,11 @@ def test_cached_features_and_the_decoded_photo_give_nearly_the_same_logits(
         without = smner(**processor.collate(ready.texts)).logits
     assert (left[0] - without[0]).abs().max() > 0.1
     torch.testing.assert_close(left, right, rtol=0, atol=0.001)
+
+
+@pytest.mark.parametrize("ids", ["not JSON", "2", "null"])
+def test_image_ids_that_are_no_list_are_refused_with_the_file(tmp_path: Path, ids: str) -> None:
+    path = tmp_path / "f.safetensors"
+    save_file({"features": torch.randn(1, 4, 8)}, path, {"image_ids": ids, "encoder": "other"})
+    with pytest.raises(ValueError, match=r"f\.safetensors: expected image_ids to be a JSON list, found"):
+        ImageFeatureFile(path)

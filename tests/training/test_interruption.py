@@ -216,7 +216,11 @@ def test_checkpoints_that_are_not_whole_are_passed_over_and_removed(tmp_path: Pa
             (folder / "trainer_state.json").write_text(content, "utf-8")
     found = last_checkpoint(tmp_path)
     assert found is not None
-    assert (found.checkpoint, found.finished, found.best) == (str(tmp_path / "checkpoint-4"), False, "b")
+    assert (found.checkpoint, found.finished, found.best) == (
+        str(tmp_path / "checkpoint-4"),
+        False,
+        str(tmp_path / "b"),
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
 
 

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ def card(recipe: Recipe, **changes: Any) -> str:
         "photos": {"t17": 0, "posts": 1899},
         "checksums": {"t17": "ab" * 32, "posts": None},
         "held_out": 500,
+        "taught": False,
     }
     return model_card(recipe, **(values | changes))
 
@@ -24,7 +26,7 @@ def test_the_card_says_what_the_model_is(recipe: Recipe) -> None:
     text = card(recipe)
     assert "# tiny" in text
     assert "with CMIB and CMA: 61.2 million parameters, entity types PER, LOC." in text
-    assert f"Text encoder `{recipe.text_encoder}`, image encoder `timm:test_efficientnet`." in text
+    assert f"Text encoder `{Path(recipe.text_encoder).name}`, image encoder `timm:test_efficientnet`." in text
 
 
 def test_the_card_says_what_it_was_trained_on_and_how_well_it_does(recipe: Recipe) -> None:
@@ -36,21 +38,31 @@ def test_the_card_says_what_it_was_trained_on_and_how_well_it_does(recipe: Recip
 
 def test_the_card_has_every_key_of_the_recipe(recipe: Recipe) -> None:
     text = card(recipe)
-    assert all(f"| {key} | {value} |" in text for key, value in recipe.model_dump().items())
+    values = {**recipe.model_dump(), "text_encoder": Path(recipe.text_encoder).name}
+    assert all(f"| {key} | {value} |" in text for key, value in values.items())
+
+
+def test_no_folder_of_this_machine_is_in_the_card(recipe: Recipe) -> None:
+    assert Path(recipe.text_encoder).is_absolute()
+    assert str(Path(recipe.text_encoder).parent) not in card(recipe)
 
 
 def test_its_front_matter_is_the_hubs(recipe: Recipe) -> None:
     start, front, _ = card(recipe).split("---\n", 2)
     assert start == ""
-    assert "license: apache-2.0" in front
+    assert "license" not in front  # that of a model made of other data is its owner's to say
     assert "pipeline_tag: token-classification" in front
+    benchmark = card(recipe, posts={"twitter2017": 1}, photos={"twitter2017": 0}, checksums={"twitter2017": None})
+    assert benchmark.startswith("---\nlicense: apache-2.0\nlanguage: en\n")
 
 
 def test_silver_tags_are_owned_up_to(recipe: Recipe) -> None:
-    taught = card(recipe.model_copy(update={"teacher": "compact-teacher"}))
+    taught = card(recipe.model_copy(update={"teacher": "compact-teacher"}), taught=True)
     assert "tagged by a text-only model (recipe `compact-teacher`)" in taught
     assert "500 of them were kept out of training" in taught
     assert "text-only" not in card(recipe)
+    assert "500 posts without tags were kept out of training" in card(recipe)
+    assert "kept out" not in card(recipe, held_out=0)
 
 
 @pytest.mark.parametrize(

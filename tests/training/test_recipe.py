@@ -52,6 +52,17 @@ def test_a_recipe_file_is_called_by_its_name_unless_it_says_otherwise(tmp_path: 
     assert Recipe.load(str(tmp_path / "mine.toml")).name == "other"
 
 
+def test_none_stands_for_the_null_that_toml_has_not(tmp_path: Path) -> None:
+    content = (
+        'text_encoder = "t"\nimage_encoder = "none"\nteacher = "none"\nreport_to = "none"\n'
+        "epochs = 1\nencoder_learning_rate = 0\nhead_learning_rate = 0\n"
+    )
+    (tmp_path / "mine.toml").write_text(content, "utf-8")
+    recipe = Recipe.load(str(tmp_path / "mine.toml"))
+    assert (recipe.image_encoder, recipe.teacher, recipe.report_to) == (None, None, None)
+    assert Recipe.load("compact", dict([parse_override("teacher=none")])).teacher is None
+
+
 def test_a_recipe_file_that_is_not_there_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.toml"):
         Recipe.load(str(tmp_path / "absent.toml"))
@@ -75,6 +86,7 @@ def test_overrides_replace_the_files_values() -> None:
         ("learning_rate", 1e-5),  # no such key
         ("epochs", 0),
         ("epochs", "many"),
+        ("epochs", float("inf")),
         ("batch_size", 1.5),
         ("gradient_accumulation", 0),
         ("max_span_width", 0),
@@ -117,7 +129,7 @@ def test_a_recipe_does_not_change() -> None:
         ("text_encoder=/a/path=b", "/a/path=b"),
         ('name="2017"', "2017"),
         ("name=", ""),
-        ("teacher=none", None),
+        ("teacher=none", "none"),
     ],
 )
 def test_a_setting_has_the_type_that_its_value_looks_like(setting: str, value: Any) -> None:

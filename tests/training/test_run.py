@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,9 @@ from transformers import TrainerCallback
 import training.run
 from model import SMNER, Recognizer
 from model.checkpoint import CHECKSUM_FILE, WEIGHTS_FILE, load_model
-from training.data import TrainingData, held_out_ids
+from training.data import TrainingData, held_out_posts
 from training.evaluate import evaluate
-from training.evaluation import Predictions, predict
+from training.evaluation import Predictions, Scores, predict
 from training.image_features import ImageFeatureFile
 from training.posts import DatasetError, LabelledPost
 from training.recipe import Recipe
@@ -421,11 +422,11 @@ def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSourc
 
 def test_held_out_posts_are_the_same_whatever_their_order() -> None:
     posts = [LabelledPost(str(i), ("a",), None) for i in range(100)]
-    kept_out = held_out_ids(posts, 10)
+    kept_out = held_out_posts(posts, 10)
     assert len(kept_out) == 10
-    assert held_out_ids(reversed(posts), 10) == kept_out
-    assert held_out_ids(posts, 20) > kept_out
-    assert held_out_ids(posts, 200) == {post.id for post in posts}
+    assert held_out_posts(reversed(posts), 10) == kept_out[::-1]
+    assert [post for post in held_out_posts(posts, 20) if post in kept_out] == kept_out
+    assert held_out_posts(posts, 200) == posts
 
 
 def test_held_out_posts_are_written_down_and_not_trained_on(
@@ -433,7 +434,7 @@ def test_held_out_posts_are_written_down_and_not_trained_on(
 ) -> None:
     train(small(recipe, max_steps=1, held_out=3), [source, untagged], tmp_path / "run")
     kept_out = (tmp_path / "run" / "run" / "held_out.txt").read_text("utf-8").split()
-    assert set(kept_out) == held_out_ids(untagged.read("train"), 3)
+    assert kept_out == sorted(post.id for post in held_out_posts(untagged.read("train"), 3))
     assert [len(part) for part in trainers[0].parts] == [8, 5]
     assert not {post.id for post in trainers[0].parts[1].posts} & set(kept_out)
 
@@ -587,11 +588,11 @@ def test_data_without_a_tagged_entity_are_refused(untagged: DataSource) -> None:
 
 def test_the_summary_counts_what_is_left_out_and_what_cannot_be_found(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("The\tB-MISC\nBig\tI-MISC\nSleep\tI-MISC\n\nRome\tB-LOC\n", "utf-8")
-    (tmp_path / "valid.jsonl").write_text('{"text": "hi"}\n{"text": "hi", "entities": []}\n', "utf-8")
+    (tmp_path / "valid.jsonl").write_text('{"text": "hi"}\n{"tokens": ["Rome"], "tags": ["B-LOC"]}\n', "utf-8")
     (part,) = TrainingData.read([DataSource(tmp_path)], held_out=0).parts
     found = f"{part.name}: 2 training posts, 2 tagged, 0 with a photo; 1 valid posts and 1 without tags, left out"
     assert part.summary(3) == found
-    assert part.summary(2) == f"{found}; 1 of 2 entities wider than 2 words, never found"
+    assert part.summary(2) == f"{found}; 1 of 3 entities wider than 2 words, never found"
 
 
 def test_a_valid_split_with_a_type_that_training_has_not_is_refused_at_once(source: DataSource) -> None:
@@ -627,3 +628,102 @@ def test_the_handles_of_retweets_are_split_in_training_alone_and_where_the_recip
         ("RT", "@nasa", "Anna"),
     ]
     assert [next(iter(trainer.valid.values())).posts[0].words for trainer in trainers] == [("RT", "@nasa", "Anna")] * 2
+
+
+def test_a_run_may_be_moved_and_its_best_epoch_is_still_found(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """Trainer remembers the best checkpoint by its path: interrupted or finished, the run would end without it."""
+    longer = small(recipe, epochs=3)
+    with killed_after_first_epoch(), pytest.raises(Killed):
+        train(longer, [source], tmp_path / "before")
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    train(longer, [source], tmp_path / "after", resume=True)
+    assert Path(str(trainers[0].state.best_model_checkpoint)).is_dir()  # of three equally bad epochs the first is best
+    ended = load_file(tmp_path / "after" / WEIGHTS_FILE)
+
+    shutil.move(tmp_path / "after", tmp_path / "later")
+    (tmp_path / "later" / WEIGHTS_FILE).unlink()
+    train(longer, [source], tmp_path / "later", resume=True)
+    again = load_file(tmp_path / "later" / WEIGHTS_FILE)
+    assert all(torch.equal(ended[name], again[name]) for name in ended)
+
+
+def test_epochs_in_which_nothing_is_found_do_not_wear_out_the_patience(
+    recipe: Recipe,
+    source: DataSource,
+    tmp_path: Path,
+    trainers: list[SMNERTrainer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for f1, epochs in ((0.0, 4), (0.1, 2)):
+        monkeypatch.setattr("training.trainer.score", lambda *_, f1=f1: Scores(f1, f1, f1, 16))
+        train(small(recipe, epochs=4, patience=1), [source], tmp_path / str(f1))
+        assert trainers[-1].state.epoch == epochs
+
+
+def test_a_valid_split_without_entities_measures_nothing_and_is_refused(
+    recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    (source.path / "valid.txt").write_text("hi\tO\n", "utf-8")
+    with pytest.raises(ValueError, match=r"valid\.txt: no entity is tagged, so that nothing can be measured on it"):
+        train(recipe, [source], tmp_path / "run")
+
+
+def test_not_all_posts_without_tags_can_be_held_out(
+    recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="held_out=500 would keep all 8 posts without tags out of training"):
+        train(small(recipe, held_out=500), [source, untagged], tmp_path / "run")
+    train(small(recipe, held_out=500, max_steps=1), [source], tmp_path / "run")  # there are none to keep out
+    train(small(recipe, held_out=3, max_steps=1), [source, untagged], tmp_path / "other")
+    assert re.search(r"5 training posts, 0 tagged, \d with a photo, 3 more kept out; 0", capsys.readouterr().out)
+
+
+def test_posts_are_held_out_one_by_one_whatever_they_are_called(source: DataSource, tmp_path: Path) -> None:
+    """Lines of two files without ids have the same names."""
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path in paths:
+        path.write_text('{"text": "a"}\n' * 5, "utf-8")
+    data = TrainingData.read([source, *map(DataSource, paths)], held_out=3)
+    assert sum(len(part.train) for part in data.parts) == 8 + 10 - 3
+    assert len(data.held_out) == 3
+
+
+def test_sources_have_names_of_their_own(source: DataSource, tmp_path: Path) -> None:
+    paths = [tmp_path / folder for folder in ("x/fold", "y/fold", "z/fold-1", "eight")]
+    for path in paths[:3]:
+        shutil.copytree(source.path, path)
+    data = TrainingData.read(list(map(DataSource, paths)), held_out=0)
+    assert [part.name for part in data.parts] == ["fold-0", "fold-1-1", "fold-1", "eight"]
+
+
+def test_no_teacher_is_trained_where_every_post_has_tags(
+    recipe: Recipe, source: DataSource, teacher: str, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source], tmp_path / "run")
+    assert len(trainers) == 1
+    assert "text-only" not in (tmp_path / "run" / "README.md").read_text("utf-8")
+
+
+def test_what_is_wrong_with_features_teacher_or_photos_is_told_before_the_folder_is_taken(
+    recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path
+) -> None:
+    """Else the command that is right is refused, since the folder holds another run."""
+    short = small(recipe, max_steps=1)
+    wide = ready_features(tmp_path / "w.safetensors", width=100, regions=3, encoder="timm:test_efficientnet")
+    with pytest.raises(ValueError, match=r"w\.safetensors: features are 100 wide, those of timm:test_efficientnet 256"):
+        train(short, [DataSource(source.path, image_features=wide)], tmp_path / "run")
+    files = [ready_features(tmp_path / f"{n}.safetensors", width=7, regions=n, encoder="foreign") for n in (3, 5)]
+    with pytest.raises(ValueError, match=r"different numbers of regions: \[3, 5\]"):
+        train(short, [DataSource(source.path, image_features=file) for file in files], tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="no recipe 'typo'"):
+        train(small(recipe, max_steps=1, teacher="typo"), [source, untagged], tmp_path / "run")
+    twins = tmp_path / "twins.jsonl"
+    twins.write_text('{"text": "a", "image": "x/a.png"}\n{"text": "a", "image": "y/a.png"}\n', "utf-8")
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(source.path / "images" / "0.png", tmp_path / folder / "a.png")
+    with pytest.raises(ValueError, match="have the same name, so their features cannot be told apart"):
+        train(short, [source, DataSource(twins)], tmp_path / "run")
+    train(short, [source], tmp_path / "run")

@@ -71,6 +71,12 @@ def test_each_data_has_its_own_photos() -> None:
     ]
 
 
+def test_two_folders_of_photos_for_one_data_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments().parse_args(["compact", "--output", "o", "--data", "a", "--images", "b", "--images", "c"])
+    assert "--images is there twice for a" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--images", "--image-features"])
 def test_photos_in_front_of_their_data_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
