@@ -22,6 +22,8 @@ class SMNERConfig(PreTrainedConfig):
         length_size, morph_size: widths of the span-length and morph embeddings (section 4.1: 50 and 100).
         attention_heads: heads of the cross-modal attention (12 at d = 768).
         morph_inputs: True embeds the morphs at the text encoder's input too; see :class:`model.morphology.MorphInputs`.
+        max_pooling: True adds what is largest over a span's words to its representation; see
+            :class:`model.span_encoder.SpanEncoder`.
         classifier_dropout: dropout of the classifier, in [0, 1).
         use_cmib, use_cma: False switches the module off, as in the ablations of table 4.
         initial_deviation: σ that the posteriors of eq. 4 start from. At softplus(0) ≈ 0.69 the noise of hundreds of
@@ -46,6 +48,7 @@ class SMNERConfig(PreTrainedConfig):
     morph_size: int = 100
     attention_heads: int = 12
     morph_inputs: bool = False
+    max_pooling: bool = False
     classifier_dropout: float = 0.2
     use_cmib: bool = True
     use_cma: bool = True

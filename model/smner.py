@@ -75,6 +75,7 @@ class SMNER(PreTrainedModel):
             max_span_width=config.max_span_width,
             length_size=config.length_size,
             morph_size=config.morph_size,
+            max_pooling=config.max_pooling,
         )
         self.cross_modal_attention = (
             CrossModalAttention(width, heads=config.attention_heads) if config.use_cma else None

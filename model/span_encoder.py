@@ -12,14 +12,21 @@ from model.spans import Spans
 
 
 class SpanEncoder(nn.Module):
-    """[h_i ; h_j ; length ; morph] projected to d: first sub-token of the first word, last of the last."""
+    """[h_i ; h_j ; length ; morph] projected to d: first sub-token of the first word, last of the last.
 
-    def __init__(self, width: int, *, max_span_width: int, length_size: int, morph_size: int) -> None:
+    With ``max_pooling``, which the paper has not, the element-wise maximum over its words' first sub-tokens
+    is projected and added: the words between the ends reach the span by themselves too.
+    """
+
+    def __init__(
+        self, width: int, *, max_span_width: int, length_size: int, morph_size: int, max_pooling: bool = False
+    ) -> None:
         super().__init__()
         self.max_span_width = max_span_width
         self.length = nn.Embedding(max_span_width, length_size)
         self.morph = nn.Embedding(len(Morph), morph_size, padding_idx=Morph.PADDING)
         self.project = nn.Linear(2 * width + length_size + morph_size, width)
+        self.pool = nn.Linear(width, width) if max_pooling else None
 
     def forward(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
         """Represent every real span.
@@ -48,6 +55,9 @@ class SpanEncoder(nn.Module):
         represented: Tensor = firsts.flatten(0, 1).index_select(0, before + starts)
         represented = represented + lasts.flatten(0, 1).index_select(0, before + ends)
         represented = represented + lengths.index_select(0, ends - starts)
+        if self.pool is not None:
+            largest = _largest(_take(states, word_starts), self.max_span_width)
+            represented = represented + self.pool(spans.select(largest))
         return represented + _counts(morphs, posts, starts, ends).to(kinds.dtype) @ kinds
 
 
@@ -55,6 +65,14 @@ def _counts(morphs: Tensor, posts: Tensor, starts: Tensor, ends: Tensor) -> Tens
     """How many words of each morph there are in each span, (R, morphs) int64."""
     up_to = F.pad(F.one_hot(morphs, len(Morph)).cumsum(1), (0, 0, 1, 0))  # (B, 1 + n, morphs)
     return up_to[posts, ends + 1] - up_to[posts, starts]
+
+
+def _largest(words: Tensor, widest: int) -> Tensor:
+    """Element-wise maximum over the words (B, n, d) of each span, (B, S, d) in the order of ``enumerate_spans``."""
+    found = [words]
+    for width in range(2, min(widest, words.shape[1]) + 1):
+        found.append(torch.maximum(found[-1][:, :-1], words[:, width - 1 :]))
+    return torch.cat(found, 1)
 
 
 def _take(states: Tensor, index: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         initial_deviation=recipe.initial_deviation,
         critic=recipe.critic,
         morph_inputs=recipe.morph_inputs,
+        max_pooling=recipe.max_pooling,
         id2label=dict(enumerate((NO_ENTITY, *types))),
     )
     model = SMNER(config)

@@ -48,6 +48,9 @@ class Recipe(BaseModel):
     morph_inputs: bool = Field(
         False, description="true tells the text encoder how each word is written; for uncased ones"
     )
+    max_pooling: bool = Field(
+        False, description="true adds what is largest over a span's words to its two ends; not in the paper"
+    )
     epochs: PositiveFloat = Field(description="passes over the training data")
     max_steps: int = Field(-1, description="stops after so many optimiser steps; -1 for never")
     batch_size: PositiveInt = Field(

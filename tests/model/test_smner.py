@@ -325,6 +325,23 @@ def test_morphs_at_the_input_reach_the_text_encoder(config: SMNERConfig, process
     assert not torch.allclose(lower, title)
 
 
+def test_a_word_between_the_ends_reaches_a_span_by_pooling_alone(
+    config: SMNERConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the text encoder's states held fixed but for the middle word's."""
+    for pooling in (False, True):
+        config.max_pooling = pooling
+        model: SMNER = SMNER(config).eval()
+        words = torch.tensor([[1, 2, 3]])
+        states = torch.randn(1, 4, config.hidden_size)
+        changed = states.index_fill(1, torch.tensor([2]), 9.0)
+        answers = []
+        for given in (states, changed):
+            monkeypatch.setattr(model, "encode_text", lambda *_, given=given: given)
+            answers.append(real_logits(model(torch.ones(1, 4).long(), torch.ones(1, 4), words, words, words), 0)[-1])
+        assert torch.equal(*answers) != pooling
+
+
 def test_a_model_on_ready_features_refuses_photos(config: SMNERConfig, texts: Batch, batch: Batch) -> None:
     config.image_encoder, config.image_feature_size = None, CHANNELS
     model = SMNER(config).eval()

@@ -90,3 +90,23 @@ def test_posts_of_other_lengths_do_not_change_a_posts_spans(encoder: SpanEncoder
     alone = encoder(states[1:], starts[1:], ends[1:], morphs[1:], SPANS)
     short = encoder(states[:1], starts[:1, :1], ends[:1, :1], morphs[:1, :1], enumerate_spans(morphs[:1, :1] != 0, 2))
     torch.testing.assert_close(together, torch.cat([short, alone]))
+
+
+@pytest.mark.parametrize("widest", [1, 3, 9])
+def test_what_is_largest_over_the_words_is_added(widest: int) -> None:
+    """Two posts of five and three words, each word one sub-token, against a loop over the spans."""
+    torch.manual_seed(0)
+    states, words = torch.randn(2, 5, WIDTH), torch.arange(5).expand(2, -1)
+    morphs = torch.full((2, 5), Morph.LOWER)
+    morphs[1, 3:] = Morph.PADDING
+    spans = enumerate_spans(morphs != Morph.PADDING, widest)
+    encoder = SpanEncoder(WIDTH, max_span_width=widest, length_size=5, morph_size=4, max_pooling=True)
+    assert encoder.pool is not None
+    pooled = encoder(states, words, words, morphs, spans)
+    project, encoder.pool = encoder.pool, None
+    added = pooled - encoder(states, words, words, morphs, spans)
+    expected = [
+        project(states[post, spans.starts[index] : spans.ends[index] + 1].amax(0))
+        for post, index in zip(spans.posts, spans.indices, strict=True)
+    ]
+    torch.testing.assert_close(added, torch.stack(expected))

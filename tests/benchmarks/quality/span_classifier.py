@@ -31,6 +31,7 @@ class TextSpanClassifier(PreTrainedModel):
             max_span_width=config.max_span_width,
             length_size=config.length_size,
             morph_size=config.morph_size,
+            max_pooling=config.max_pooling,
         )
         self.classifier = SpanClassifier(width, labels=config.num_labels, dropout=config.classifier_dropout)
         self.post_init()
