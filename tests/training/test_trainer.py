@@ -219,9 +219,11 @@ def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeyp
 
 def test_it_stops_when_f1_has_not_risen_for_the_recipes_patience(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(valid=[LabelledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=20, patience=2)
-    monkeypatch.setattr("training.trainer.predict", lambda *_, **__: [()])  # F1 is 0 after every epoch
+    nothing, right = (), (TypedWords(0, 0, "PER"),)
+    answers = iter([nothing, nothing, nothing, *[right] * 17])
+    monkeypatch.setattr("training.trainer.predict", lambda *_, **__: [next(answers)])
     trainer.train()
-    assert trainer.state.epoch == 3  # the first, and two that were no better
+    assert trainer.state.epoch == 6  # three in which nothing is found, the first of F1 1, and two that were no better
 
 
 def test_the_network_that_is_kept_is_the_one_with_the_best_f1(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
