@@ -71,7 +71,7 @@ class SMNERTrainer(Trainer):
             data_collator=collator,
             train_dataset=ConcatDataset(train),
             eval_dataset=ConcatDataset(valid.values()) if valid else None,
-            callbacks=[_LogEpoch(), _Moved(), *([_Patience(recipe.patience)] if valid and recipe.patience else [])],
+            callbacks=[_LogEpoch(), *([_Patience(recipe.patience)] if valid and recipe.patience else [])],
         )
         if self.is_fsdp_enabled and (recipe.weight_average or recipe.fine_tune_image_encoder):
             raise ValueError("weight_average and fine_tune_image_encoder do not work with FSDP")
@@ -217,14 +217,6 @@ class _Patience(EarlyStoppingCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **others: Any) -> None:
         if metrics["eval_f1"] > 0:
             super().on_evaluate(args, state, control, metrics, **others)
-
-
-class _Moved(TrainerCallback):
-    """Trainer remembers by its path which checkpoint was best, and a run's folder may be moved between two starts."""
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
-        if state.best_model_checkpoint is not None:
-            state.best_model_checkpoint = str(Path(args.output_dir) / Path(state.best_model_checkpoint).name)
 
 
 def check_tracker(recipe: Recipe) -> None:
