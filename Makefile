@@ -35,7 +35,8 @@ bench: $(VENV)/.everything
 bench-training: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.training $(OPTIONS)
 
-# Trains for hours; killed, it goes on where it was. OPTIONS="--seeds 0 --set epochs=2" for less.
+# Trains for hours; killed, it goes on where it was. OPTIONS="--seeds 0 --set epochs=2" for less;
+# OPTIONS="--compare ideas" for what each idea to make it better is worth.
 quality: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.quality $(OPTIONS)
 

@@ -13,14 +13,17 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
+from model.compounds import CompoundSplitter
 from model.errors import InvalidCheckpoint, TextTooLong
 from model.morphology import morph
 from model.photos import MAX_PIXELS, Photo, PhotoSettings, read_photo
 from model.words import Word, join_words, split_words
 
 PHOTO_SETTINGS_FILE = "preprocessor_config.json"
+
+_SPLIT_COMPOUNDS = "split_compounds"  # in the tokenizer's configuration
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -47,9 +50,17 @@ class SMNERProcessor:
         tokenizer: a fast tokenizer; its truncation and padding are switched off.
         photos: what the image encoder expects.
         max_tokens: positions of the text encoder; longer texts are refused, never cut.
+        split_compounds: whether the tokenizer reads the parts of a compound as words; they remain one word.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, photos: PhotoSettings, *, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        photos: PhotoSettings,
+        *,
+        max_tokens: int,
+        split_compounds: bool = False,
+    ) -> None:
         self.tokenizer = tokenizer
         self.photos = photos
         self.max_tokens = max_tokens
@@ -58,6 +69,7 @@ class SMNERProcessor:
         self._backend = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
+        self._compounds = CompoundSplitter(self._backend.get_vocab()) if split_compounds else None
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -70,12 +82,19 @@ class SMNERProcessor:
             )
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidCheckpoint(f"{path}: not photo settings: {error!r}") from error
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return cls(tokenizer, photos, max_tokens=tokenizer.model_max_length)
+        # as its file has it: AutoTokenizer's classes put a normaliser of their own in the place of the file's
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        return cls(
+            tokenizer,
+            photos,
+            max_tokens=tokenizer.model_max_length,
+            split_compounds=tokenizer.init_kwargs.get(_SPLIT_COMPOUNDS, False),
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write what :meth:`from_pretrained` reads."""
         self.tokenizer.model_max_length = self.max_tokens
+        self.tokenizer.init_kwargs[_SPLIT_COMPOUNDS] = self._compounds is not None
         self.tokenizer.save_pretrained(folder)
         text = json.dumps(self.photos.to_dict(), indent=2)
         (Path(folder) / PHOTO_SETTINGS_FILE).write_text(text + "\n", "utf-8")
@@ -97,22 +116,31 @@ class SMNERProcessor:
         return read_photo(photo, size=self.photos.size, max_pixels=max_pixels)
 
     def _encode(self, words: list[Word]) -> EncodedText:
-        pieces = [_SURROGATE.sub("\ufffd", word.text) for word in words]  # the backend takes Unicode scalars only
-        encoding = self._backend.encode(pieces, is_pretokenized=True)
-        seen = set(encoding.word_ids)
-        if missing := [i for i in range(len(pieces)) if i not in seen]:
+        # the backend takes Unicode scalars only
+        parts, owners = self._parts([_SURROGATE.sub("\ufffd", word.text) for word in words])
+        encoding = self._backend.encode(parts, is_pretokenized=True)
+        seen = {owners[part] for part in encoding.word_ids if part is not None}
+        if len(seen) < len(words):
             # control characters and the like vanish in the tokenizer; a word without sub-tokens has no span
-            for i in missing:
-                pieces[i] = self.tokenizer.unk_token
-            encoding = self._backend.encode(pieces, is_pretokenized=True)
+            unknown = self.tokenizer.unk_token
+            parts = [part if owner in seen else unknown for part, owner in zip(parts, owners, strict=True)]
+            encoding = self._backend.encode(parts, is_pretokenized=True)
         if len(encoding.ids) > self.max_tokens:
             raise TextTooLong(tokens=len(encoding.ids), limit=self.max_tokens)
         starts, ends = [-1] * len(words), [-1] * len(words)
-        for position, word in enumerate(encoding.word_ids):
-            if word is not None:
+        for position, part in enumerate(encoding.word_ids):
+            if part is not None:
+                word = owners[part]
                 starts[word] = position if starts[word] < 0 else starts[word]
                 ends[word] = position
         return EncodedText(words, encoding.ids, starts, ends, [morph(word.text) for word in words])
+
+    def _parts(self, words: Sequence[str]) -> tuple[list[str], Sequence[int]]:
+        """What the tokenizer reads as words, and which word each is a part of."""
+        if self._compounds is None:
+            return list(words), range(len(words))
+        split = [self._compounds.split(word, before=before) for before, word in zip(("", *words), words, strict=False)]
+        return [part for parts in split for part in parts], [i for i, parts in enumerate(split) for _ in parts]
 
     def collate(
         self,

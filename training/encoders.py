@@ -10,9 +10,8 @@ from typing import Any, Self
 
 import timm
 import torch
-from tokenizers import normalizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.configuration import NO_ENTITY
@@ -20,6 +19,7 @@ from model.image_encoder import ImageEncoder, build_trunk
 from model.photos import PhotoSettings
 from model.recognizer import choose_device
 from training.recipe import Recipe
+from training.tokenizer import load_tokenizer
 
 
 def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = None) -> tuple[SMNER, SMNERProcessor]:
@@ -54,9 +54,13 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
-    tokenizer = load_tokenizer(recipe.tokenizer or recipe.text_encoder)
-    photos = photo_settings(recipe.image_encoder)
-    return model, SMNERProcessor(tokenizer, photos, max_tokens=_max_tokens(model.text_encoder))
+    tokenizer = load_tokenizer(_located(recipe.tokenizer or recipe.text_encoder), shorten_urls=recipe.shorten_urls)
+    return model, SMNERProcessor(
+        tokenizer,
+        photo_settings(recipe.image_encoder),
+        max_tokens=_max_tokens(model.text_encoder),
+        split_compounds=recipe.split_compounds,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +108,6 @@ def photo_settings(image_encoder: str | None) -> PhotoSettings:
     if published is None:
         return PhotoSettings()
     return PhotoSettings(size=published.input_size[-1], mean=published.mean, deviation=published.std)
-
-
-def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of an encoder, made to read each word of a split text as it reads that word behind a space.
-
-    Byte-level tokenizers tell the start of a word by the space before it. RoBERTa's can be told to add one; those that
-    come as a bare ``tokenizer.json``, as ModernBERT's does, ignore that.
-
-    Raises:
-        ValueError: there is no fast one.
-    """
-    tokenizer = AutoTokenizer.from_pretrained(_located(source), add_prefix_space=True)
-    if not tokenizer.is_fast:
-        raise ValueError(
-            f"{source}: {type(tokenizer).__name__} is not a fast tokenizer, and only those say which sub-tokens are a "
-            f"word's; of the BERTweets, vinai/bertweet-large has one"
-        )
-    backend = tokenizer.backend_tokenizer
-    if backend.encode("a a").ids != backend.encode(["a", "a"], is_pretokenized=True).ids:
-        space = normalizers.Prepend(" ")
-        backend.normalizer = space if backend.normalizer is None else normalizers.Sequence([backend.normalizer, space])
-    fast: PreTrainedTokenizerFast = tokenizer
-    return fast
 
 
 def _max_tokens(text_encoder: Any) -> int:

@@ -48,6 +48,14 @@ class Recipe(BaseModel):
     morph_inputs: bool = Field(
         False, description="true tells the text encoder how each word is written; for uncased ones"
     )
+    split_compounds: bool = Field(
+        False,
+        description="true lets the tokenizer read the parts of NHLBlackhawks and @premierleague as words; not in the "
+        "paper",
+    )
+    shorten_urls: bool = Field(
+        False, description="true lets the tokenizer read a link as `http`, one sub-token where it has a dozen or more"
+    )
     max_pooling: bool = Field(
         False, description="true adds what is largest over a span's words to its two ends; not in the paper"
     )

@@ -4,15 +4,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from transformers import RobertaConfig
 
 from model import SMNER, Recognizer, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from model.errors import TextTooLong
 from model.image_encoder import ImageEncoder
-from tests.training.architectures import ARCHITECTURES, BYTES, MAX_TOKENS, WORDS, Architecture
+from tests.training.architectures import ARCHITECTURES, MAX_TOKENS, WORDS, Architecture
 from training.dataset import Collator, PostDataset
-from training.encoders import build, load_tokenizer
+from training.encoders import build
 from training.objective import Objective
 from training.posts import LabelledPost, TypedWords
 from training.recipe import Recipe
@@ -152,24 +151,3 @@ def test_weights_published_in_half_precision_are_trained_in_single(tiny: Tiny, r
         model, _ = build(recipe.model_copy(update={"text_encoder": str(tmp_path), **changes}), TYPES)
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert all(torch.equal(own, published[name].float()) for name, own in model.text_encoder.state_dict().items())
-
-
-@pytest.mark.parametrize("name", ["roberta", "modernbert"])
-def test_a_byte_level_tokenizer_reads_split_words_as_running_text(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """ModernBERT's, a bare tokenizer.json, once read "a NBA" as "aNBA"."""
-    ARCHITECTURES[name].save(tmp_path)
-    backend = load_tokenizer(str(tmp_path)).backend_tokenizer
-    assert backend.encode(["Kawhi", "NBA"], is_pretokenized=True).tokens[1:-1] == [*BYTES[0], *BYTES[2]]
-    assert backend.encode("Kawhi NBA").tokens[1:-1] == [*BYTES[0], *BYTES[2]]
-
-
-def test_a_tokenizer_that_is_not_fast_is_refused_naming_it(tmp_path: Path) -> None:
-    """vinai/bertweet-base has only one in Python."""
-    (tmp_path / "vocab.txt").write_text("a 2\nb 1\n", "utf-8")
-    (tmp_path / "bpe.codes").write_text("a b 1\n", "utf-8")
-    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertweetTokenizer"}', "utf-8")
-    RobertaConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="BertweetTokenizer is not a fast tokenizer"):
-        load_tokenizer(str(tmp_path))

@@ -1,4 +1,5 @@
-"""How good SMNER is, against its peers and its own ablations (the paper's table 4), all trained in the same way.
+"""How good SMNER is, against its peers and its own ablations (the paper's table 4), all trained in the same way; or
+what each idea to make it better is worth.
 
 Every system with every seed is a cell. A cell's result is kept, so the command can be killed and goes on with the cell
 that it was at; the table is written anew after each.
@@ -10,34 +11,76 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.posts import SHARED
+from tests.benchmarks.quality import ideas, systems
 from tests.benchmarks.quality.cells import Cell
 from tests.benchmarks.quality.data import prepare, write_whole
-from tests.benchmarks.quality.systems import SYSTEMS
+from tests.benchmarks.quality.systems import System
 from tests.benchmarks.quality.table import document
 from training.recipe import Recipe, parse_override
 from training.sources import DataSource
 from training.train import add_data_arguments, data_sources
 
+_SYSTEMS_HEAD = """\
+# SMNER and its peers
+
+All systems have the same text encoder and tokenizer, posts, order, epochs, learning rates and choice of the epoch (mean
+F1 on the valid splits); what differs stands in `tests/benchmarks/quality/systems.py`."""
+
+_IDEAS_HEAD = """\
+# What each idea is worth
+
+A text-only span classifier on the posts that people have tagged, each idea alone against the same seed without it; they
+stand in `tests/benchmarks/quality/ideas.py`. The first rows take away what the recipe has, the others add what it has
+not."""
+
 _DEFAULT_DATA = ("twitter2015", "twitter2017", "posts/posts.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared with what, and where the table goes."""
+
+    systems: dict[str, System]
+    baseline: str
+    results: Path
+    head: str
+
+
+COMPARISONS = {
+    "systems": Comparison(systems.SYSTEMS, systems.BASELINE, Path("training/RESULTS.md"), _SYSTEMS_HEAD),
+    "ideas": Comparison(ideas.IDEAS, ideas.BASELINE, Path("training/IDEAS.md"), _IDEAS_HEAD),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is not there yet, write the table."""
     given = sys.argv[1:] if argv is None else list(argv)
-    options = _parser().parse_args(given)
+    parser = _parser()
+    options = parser.parse_args(given)
+    comparison = COMPARISONS[options.compare]
+    if unknown := set(options.systems or ()) - set(comparison.systems):
+        parser.error(f"--systems: no {', '.join(sorted(unknown))} among {', '.join(comparison.systems)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
     sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
     data = prepare(recipe, sources, options.work)
-    cells = Cell.all(SYSTEMS, options.seeds, recipe, data, options.work / "cells")
-    chosen = [cell for cell in cells if cell.name in options.systems]
+    cells = Cell.all(comparison.systems, options.seeds, recipe, data, options.work / "cells")
+    chosen = [cell for cell in cells if not options.systems or cell.name in options.systems]
+    results = options.results or comparison.results
 
     def write() -> None:
-        text = document(cells, command=_command(given), recipe=f"`{' '.join([options.recipe, *options.set])}`")
-        write_whole(options.results, text)
+        text = document(
+            cells,
+            head=comparison.head,
+            baseline=comparison.baseline,
+            command=_command(given),
+            recipe=f"`{' '.join([options.recipe, *options.set])}`",
+        )
+        write_whole(results, text)
 
     write()
     began = time.perf_counter()
@@ -49,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scores = cell.run()["scores"]
         print("  ".join(f"{part}: F1 {100 * own['f1']:.2f}" for part, own in scores.items()), flush=True)
         write()
-    print(f"written to {options.results}")
+    print(f"written to {results}")
     return 0
 
 
@@ -64,13 +107,15 @@ def _command(given: list[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.benchmarks.quality", description=__doc__)
     add = parser.add_argument
+    add("--compare", choices=COMPARISONS, default="systems", help="what (%(default)s)")
     add("--recipe", default="compact", help="a recipe's name or a .toml file (%(default)s)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe, as epochs=2")
     add_data_arguments(parser, required=False)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of each system %(default)s")
-    add("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME", help=f"of {', '.join(SYSTEMS)}")
+    names = ", ".join(name for comparison in COMPARISONS.values() for name in comparison.systems)
+    add("--systems", nargs="+", metavar="NAME", help=f"those of {names} that are trained, all if not given")
     add("--work", type=Path, default=Path("runs/quality"), help="where results are kept (%(default)s)")
-    add("--results", type=Path, default=Path("training/RESULTS.md"), help="where the table goes (%(default)s)")
+    add("--results", type=Path, help="where the table goes (training/RESULTS.md, training/IDEAS.md)")
     return parser
 
 

@@ -48,6 +48,16 @@ class QualityData:
             raise ValueError(f"the photos' features have different widths: {sorted(sizes)}")
         return sizes.pop() if sizes else None
 
+    def tagged_by_people(self) -> "QualityData":
+        """The same without the sources that only the teacher has tagged."""
+        kept = [i for i, gold in enumerate(self.gold) if gold]
+        return replace(
+            self,
+            parts=[self.parts[i] for i in kept],
+            features=[self.features[i] for i in kept],
+            gold=[self.gold[i] for i in kept],
+        )
+
     def train(self, processor: SMNERProcessor) -> list[PostDataset]:
         """The training posts of each part."""
         return [_dataset(part.train, part, file, processor) for part, file in self._with_features()]

@@ -47,7 +47,10 @@ class System:
         return self.make(smner, processor, recipe, data, output)
 
 
-def _spans(network: Any, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+def span_trainer(
+    network: Any, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
+) -> SMNERTrainer:
+    """Of a network that classifies spans."""
     collator = Collator(processor, network.config.label2id, recipe.max_span_width)
     return SMNERTrainer(
         network, recipe, collator, train=data.train(processor), valid=data.valid(processor), output=output
@@ -57,7 +60,7 @@ def _spans(network: Any, processor: SMNERProcessor, recipe: Recipe, data: Qualit
 def _text_spans(
     smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
 ) -> SMNERTrainer:
-    return _spans(TextSpanClassifier.like(smner), processor, recipe, data, output)
+    return span_trainer(TextSpanClassifier.like(smner), processor, recipe, data, output)
 
 
 def _tags(*, crf: bool = False, morphs: bool = False) -> Make:
@@ -75,13 +78,15 @@ def _tags(*, crf: bool = False, morphs: bool = False) -> Make:
     return make
 
 
+BASELINE = "token-classification"
+
 SYSTEMS = {
-    "token-classification": System("Token classification", _tags()),
+    BASELINE: System("Token classification", _tags()),
     "token-classification-with-morphs": System("Token classification, morphs", _tags(morphs=True)),
     "bert-crf": System("BERT-CRF", _tags(crf=True)),
     "span-classifier": System("Span classifier, text only", _text_spans),
-    "smner": System("SMNER", _spans, {"use_cmib": True, "use_cma": True}),
-    "smner-without-cmib": System("SMNER w/o CMIB", _spans, {"use_cmib": False, "use_cma": True}),
-    "smner-without-cma": System("SMNER w/o CMA", _spans, {"use_cmib": True, "use_cma": False}),
-    "smner-without-both": System("SMNER w/o both", _spans, {"use_cmib": False, "use_cma": False}),
+    "smner": System("SMNER", span_trainer, {"use_cmib": True, "use_cma": True}),
+    "smner-without-cmib": System("SMNER w/o CMIB", span_trainer, {"use_cmib": False, "use_cma": True}),
+    "smner-without-cma": System("SMNER w/o CMA", span_trainer, {"use_cmib": True, "use_cma": False}),
+    "smner-without-both": System("SMNER w/o both", span_trainer, {"use_cmib": False, "use_cma": False}),
 }

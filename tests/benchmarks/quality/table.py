@@ -7,15 +7,15 @@ from typing import Any
 from tests.benchmarks.quality.cells import Cell, Result
 from tests.benchmarks.quality.data import QualityData
 
-BASELINE = "token-classification"
-
 _PACKAGES = ("python", "torch", "transformers")
 
 
-def document(cells: Sequence[Cell], *, command: str, recipe: str) -> str:
-    """All of ``training/RESULTS.md``; cells without a result are listed as missing.
+def document(cells: Sequence[Cell], *, head: str, baseline: str, command: str, recipe: str) -> str:
+    """All of ``training/RESULTS.md`` or ``training/IDEAS.md``; cells without a result are listed as missing.
 
     Args:
+        head: what the comparison is about.
+        baseline: the system that Δ is the distance to.
         command: what makes it.
         recipe: the recipe's name and what was changed in it.
     """
@@ -26,10 +26,10 @@ def document(cells: Sequence[Cell], *, command: str, recipe: str) -> str:
     seeds = ", ".join(_distinct(str(cell.recipe.seed) for cell in cells))
     titles = {cell.name: cell.system.title for cell in cells}
     sections = [
-        _HEAD.format(command=command, recipe=recipe, seeds=seeds),
+        _HEAD.format(head=head, command=command, recipe=recipe, seeds=seeds, baseline=titles[baseline]),
         *([f"**Not there yet:** {'; '.join(missing)}."] if missing else []),
         *(
-            f"## {part.name}, valid\n\n{scores_table(results, titles, part.name, data.types)}"
+            f"## {part.name}, valid\n\n{scores_table(results, titles, part.name, data.types, baseline=baseline)}"
             for part in data.parts
             if part.valid
         ),
@@ -39,8 +39,10 @@ def document(cells: Sequence[Cell], *, command: str, recipe: str) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def scores_table(results: Sequence[Result], titles: dict[str, str], part: str, types: Sequence[str]) -> str:
-    """One row a system: precision, recall, F1, its distance to token classification, and F1 of the parts of the whole.
+def scores_table(
+    results: Sequence[Result], titles: dict[str, str], part: str, types: Sequence[str], *, baseline: str
+) -> str:
+    """One row a system: precision, recall, F1, its distance to the baseline's, and F1 of the parts of the whole.
 
     Args:
         titles: of the systems by name, in the order of the rows.
@@ -58,7 +60,7 @@ def scores_table(results: Sequence[Result], titles: dict[str, str], part: str, t
         own = {result["seed"]: result["scores"][part] for result in results if result["system"] == name}
         columns = [*paths.values(), *((*path, "f1") for path in of_parts.values() if supports)]
         figures = [spread([100 * _at(scores, path) for scores in own.values()]) for path in columns]
-        figures.insert(len(paths), spread(_differences(results, name, part)))
+        figures.insert(len(paths), spread(_differences(results, name, part, baseline)))
         rows.append([title, str(len(own)), *figures])
     return markdown([header, *rows])
 
@@ -70,12 +72,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def _differences(results: Sequence[Result], name: str, part: str) -> list[float]:
-    """F1 above token classification with the same seed, in points."""
+def _differences(results: Sequence[Result], name: str, part: str, baseline: str) -> list[float]:
+    """F1 above the baseline's with the same seed, in points."""
     f1 = {(result["system"], result["seed"]): 100 * result["scores"][part]["f1"] for result in results}
-    if name == BASELINE:
+    if name == baseline:
         return []
-    return [value - f1[BASELINE, seed] for (own, seed), value in f1.items() if own == name and (BASELINE, seed) in f1]
+    return [value - f1[baseline, seed] for (own, seed), value in f1.items() if own == name and (baseline, seed) in f1]
 
 
 def _data_table(data: QualityData) -> str:
@@ -137,15 +139,13 @@ def _distinct(values: Iterable[str]) -> list[str]:
 
 
 _HEAD = """\
-# SMNER and its peers
+{head}
 
     {command}
 
 Recipe {recipe}; seeds {seeds}.
 
-All systems have the same text encoder, posts, order, epochs, learning rates and choice of the epoch (mean F1 on the
-valid splits); what differs stands in `tests/benchmarks/quality/systems.py`. Figures are entity-level, exact span and
-type, in points of 100, mean ± sample standard deviation over the seeds. Behind P, R and F1 stands Δ, F1 above token
-classification with the same seed; then F1 of each type, and of mentions that the train split of the same source has and
-has not (entities in brackets). The valid splits chose the epoch, so all figures are a little
-too good."""
+Figures are entity-level, exact span and type, in points of 100, mean ± sample standard deviation over the seeds. Behind
+P, R and F1 stands Δ, F1 above that of “{baseline}” with the same seed; then F1 of each type, and of mentions that the
+train split of the same source has and has not (entities in brackets). The valid splits chose the epoch, so all figures
+are a little too good."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.benchmarks.quality.cells import Cell
 from tests.benchmarks.quality.data import QualityData, write_whole
-from tests.benchmarks.quality.systems import SYSTEMS
+from tests.benchmarks.quality.systems import BASELINE, SYSTEMS
 from tests.benchmarks.quality.table import document, scores_table, spread
 from training.recipe import Recipe
 
@@ -32,7 +32,7 @@ def test_the_table_by_hand() -> None:
     """Token classification 80, 82, 84: 82 ± 2. SMNER with seeds 0 and 2 is 3 and 1 above: 2 ± 1.41."""
     results = [result("token-classification", seed, f1) for seed, f1 in enumerate((0.80, 0.82, 0.84))]
     results += [result("smner", 0, 0.83), result("smner", 2, 0.85)]
-    header, _, tokens, smner, crf = scores_table(results, TITLES, "t17", ["PER", "LOC"]).splitlines()
+    header, _, tokens, smner, crf = scores_table(results, TITLES, "t17", ["PER", "LOC"], baseline=BASELINE).splitlines()
     assert header == "| system | seeds | P | R | F1 | Δ | PER (7) | LOC (3) | seen (6) | unseen (4) |"
     assert tokens.split(" | ")[1:] == [
         "3", "92.00 ± 2.00", "72.00 ± 2.00", "82.00 ± 2.00", "–",
@@ -46,7 +46,7 @@ def test_without_any_result_the_table_is_there_and_says_what_is_missing(
     data: QualityData, recipe: Recipe, tmp_path: Path
 ) -> None:
     cells = Cell.all(SYSTEMS, [0, 1], recipe, data, tmp_path)
-    text = document(cells, command="make quality", recipe="`tiny`")
+    text = document(cells, head="# Peers", baseline=BASELINE, command="make quality", recipe="`tiny`")
     assert f"**Not there yet:** {'; '.join(cell.title for cell in cells)}." in text
     assert "\n    make quality\n" in text
     assert f"| eight | 8 | 8 | 4 | `{data.parts[0].checksums['train']}` |" in text
@@ -61,7 +61,7 @@ def test_the_run_and_its_versions_stand_below(data: QualityData, recipe: Recipe,
         own["scores"]["eight"] = own["scores"].pop("t17")
         facts = {"f1_by_epoch": [0.7, 0.8, 0.75], "parameters": 22_900_000, "seconds": seconds, "code": code}
         write_whole(cell.file, json.dumps({**own, **facts, "machine": machine}))
-    text = document(cells, command="make quality", recipe="`tiny`")
+    text = document(cells, head="# Peers", baseline="smner", command="make quality", recipe="`tiny`")
     assert "| SMNER | 22.9 | 2 of 3, 2 of 3 | 2.00 ± 0.71 |" in text
     assert [line for line in text.splitlines() if "Abacus" in line] == [
         "- 2 cores of Abacus; python 3, torch 2, transformers 5; code abc",

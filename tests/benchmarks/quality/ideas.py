@@ -1,0 +1,121 @@
+"""What may make SMNER better, each idea alone, beside the same seed without it.
+
+All are tried with the text-only span classifier, which is level with SMNER on splits without photos and takes two
+thirds of the time, and on the posts that people have tagged. What an idea is not about is as the recipe has it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import SMNER, SMNERProcessor
+from model.smner import SMNEROutput
+from model.spans import Spans
+from tests.benchmarks.quality.data import QualityData
+from tests.benchmarks.quality.span_classifier import TextSpanClassifier
+from tests.benchmarks.quality.systems import Make, System, span_trainer
+from training.dataset import IGNORED
+from training.objective import Losses
+from training.recipe import Recipe
+from training.trainer import SMNERTrainer
+
+BASELINE = "as-it-is"
+
+# what a span is to be, from the spans of a batch and their classes (B, S, 1 + types) float, one-hot
+Soften = Callable[[Spans, Tensor], Tensor]
+
+
+def _classifier(change: Callable[[SMNERTrainer], None] = lambda _: None, *, teachers_tags: bool = False) -> Make:
+    """A span classifier whose trainer is changed before it begins."""
+
+    def make(smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+        posts = data if teachers_tags else data.tagged_by_people()
+        trainer = span_trainer(TextSpanClassifier.like(smner), processor, recipe, posts, output)
+        change(trainer)
+        return trainer
+
+    return make
+
+
+def smooth_labels(_: Spans, classes: Tensor, *, share: float = 0.05) -> Tensor:
+    """``share`` of the probability goes to all classes alike (Szegedy et al. 2016)."""
+    return (1 - share) * classes + share / classes.shape[-1]
+
+
+def smooth_boundaries(spans: Spans, classes: Tensor, *, share: float = 0.1) -> Tensor:
+    """``share`` of an entity goes to the four spans with one end a word away (Zhu and Li 2022)."""
+    entities = classes.clone()
+    entities[..., 0] = 0
+    words = int(spans.ends.max()) + 1
+    grid = entities.new_zeros(len(entities), words + 2, words + 2, entities.shape[-1])  # by start and end, with a rim
+    grid[:, spans.starts + 1, spans.ends + 1] = entities
+    near = grid[:, :-2, 1:-1] + grid[:, 2:, 1:-1] + grid[:, 1:-1, :-2] + grid[:, 1:-1, 2:]  # (B, n, n, 1 + types)
+    soft = (1 - share) * entities + share / 4 * near[:, spans.starts, spans.ends]
+    soft[..., 0] = 1 - soft.sum(-1)
+    return soft
+
+
+def _towards(soften: Soften) -> Callable[[SMNERTrainer], None]:
+    """The span cross-entropy towards softened classes."""
+
+    def change(trainer: SMNERTrainer) -> None:
+        def objective(output: SMNEROutput, labels: Tensor) -> Losses:
+            assert output.logits is not None
+            assert output.spans is not None
+            real = labels != IGNORED
+            classes = F.one_hot(labels.clamp(min=0), output.logits.shape[-1]).float()
+            each = -(soften(output.spans, classes) * output.logits.float().log_softmax(-1)).sum(-1)  # (B, S)
+            weight = torch.where(labels == 0, trainer.recipe.no_entity_weight, 1.0)
+            loss = (each * weight * real).sum() / real.sum()
+            zero = loss.new_zeros(())
+            return Losses(loss, loss, zero, zero, zero)
+
+        trainer.objective = objective  # type: ignore[assignment]
+
+    return change
+
+
+def _decay_layer_wise(trainer: SMNERTrainer, *, factor: float = 0.85) -> None:
+    """Each layer of the encoder learns ``factor`` times as fast as the one above it, the embeddings slowest."""
+    plain = trainer._learning_rate
+    layers = trainer.model.config.text_config.num_hidden_layers
+
+    def rate(parameter: str) -> float:
+        if not parameter.startswith("text_encoder."):
+            return plain(parameter)
+        layer = re.search(r"\.layer\.(\d+)\.", parameter)
+        depth = 1 + int(layer[1]) if layer else 0  # of the embeddings 0
+        return plain(parameter) * float(factor ** (layers - depth))
+
+    trainer._learning_rate = rate  # type: ignore[method-assign]
+
+
+def _freeze_word_embeddings(trainer: SMNERTrainer) -> None:
+    trainer.model.text_encoder.get_input_embeddings().requires_grad_(False)
+
+
+IDEAS = {
+    BASELINE: System("as it is", _classifier()),
+    # what the recipe has
+    "whole-compounds": System("compounds are not split", _classifier(), {"split_compounds": False}),
+    "whole-urls": System("links are read to their end", _classifier(), {"shorten_urls": False}),
+    "no-maximum": System("no maximum over a span's words", _classifier(), {"max_pooling": False}),
+    "no-morph-inputs": System("no morphs at the encoder's input", _classifier(), {"morph_inputs": False}),
+    "no-average": System("no average of the weights", _classifier(), {"weight_average": 0.0}),
+    "no-entity-1": System("weight of “no entity” 1", _classifier(), {"no_entity_weight": 1.0}),
+    # what it has not
+    "r-drop": System("R-Drop, weight 2", _classifier(), {"consistency_weight": 2.0}),
+    "teachers-tags": System("posts with a teacher's tags", _classifier(teachers_tags=True)),
+    "longer": System("twice the epochs", _classifier(), {"epochs": 4.0}),
+    "encoder-slower": System("encoder at 5e-5", _classifier(), {"encoder_learning_rate": 5e-5}),
+    "heads-faster": System("heads at 1e-3", _classifier(), {"head_learning_rate": 1e-3}),
+    "width-8": System("spans of up to 8 words", _classifier(), {"max_span_width": 8}),
+    "label-smoothing": System("label smoothing 0.05", _classifier(_towards(smooth_labels))),
+    "boundary-smoothing": System("boundary smoothing 0.1", _classifier(_towards(smooth_boundaries))),
+    "layer-wise-decay": System("layer-wise decay 0.85", _classifier(_decay_layer_wise)),
+    "frozen-embeddings": System("word embeddings are not trained", _classifier(_freeze_word_embeddings)),
+}

@@ -1,0 +1,117 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.compounds import CompoundSplitter
+
+# sorted by frequency, as vocabularies are; "per" and "gala" would be parts of "katyperry" and "ladygagala", too
+WORDS = [
+    "the",
+    "of",
+    "to",
+    "not",
+    "love",
+    "per",
+    "lady",
+    "league",
+    "festival",
+    "premier",
+    "perry",
+    "katy",
+    "gaga",
+    "rs",
+]
+VOCABULARY = {
+    word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS, "##the", "##r", "x", "Gala", "don't"])
+}
+SPLITTER = CompoundSplitter(VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("ArmsParkCardiff", ["Arms", "Park", "Cardiff"]),
+        ("NHLBlackhawks", ["NHL", "Blackhawks"]),
+        ("PredsNHL", ["Preds", "NHL"]),
+        ("StephenCurry30", ["Stephen", "Curry", "30"]),
+        ("#SouthSudan", ["#South", "Sudan"]),
+        ("LeBronJames", ["LeBron", "James"]),
+        ("ÉcoleNormale", ["École", "Normale"]),
+        ("FCBoulder_PDL", ["FC", "Boulder_PDL"]),
+    ],
+)
+def test_camel_case_is_split_wherever_it_stands(word: str, expected: list[str]) -> None:
+    assert SPLITTER.split(word) == expected
+
+
+@pytest.mark.parametrize("word", ["McCain", "iPhone", "LeBron", "VMAs", "2nd", "NASA", "Paris", "G7", "JLo", "B2B", ""])
+def test_what_is_no_compound_stays_whole(word: str) -> None:
+    assert SPLITTER.split(word, before="@") == ([word] if word else [])
+
+
+@pytest.mark.parametrize(
+    ("handle", "expected"),
+    [
+        ("premierleague", ["premier", "league"]),
+        ("katyperry", ["katy", "perry"]),
+        ("lovenotthe", ["love", "not", "the"]),
+        ("tuskafestival", ["tuska", "festival"]),  # what is unknown is a part, too
+        ("premierleague2016", ["premier", "league", "2016"]),
+        ("lady_gagafestival", ["lady_", "gaga", "festival"]),
+        ("iHeartladygaga", ["iHeartladygaga"]),  # no run of small letters by itself
+    ],
+)
+def test_the_name_behind_a_sign_is_split_into_words_of_the_vocabulary(handle: str, expected: list[str]) -> None:
+    assert SPLITTER.split(handle, before="@") == expected
+    assert SPLITTER.split(handle, before="#") == expected
+
+
+def test_where_signs_are_parts_of_words_hashtags_are_split_and_handles_are_not() -> None:
+    """Twitter-2015 has both as one word each; its hashtags may be entities, its handles never are."""
+    assert SPLITTER.split("#premierleague") == ["#", "premier", "league"]
+    assert SPLITTER.split("@premierleague") == ["@premierleague"]
+    assert SPLITTER.split("@PremierLeague") == ["@PremierLeague"]
+
+
+def test_elsewhere_small_letters_are_one_word() -> None:
+    assert SPLITTER.split("premierleague", before="the") == ["premierleague"]
+
+
+def test_a_link_has_no_parts() -> None:
+    assert SPLITTER.split("http://t.co/PremierLeague2016", before="@") == ["http://t.co/PremierLeague2016"]
+
+
+@pytest.mark.parametrize("mark", ["▁", "Ġ"])
+def test_the_words_of_other_tokenizers_are_those_with_their_mark(mark: str) -> None:
+    own = CompoundSplitter({"league": 0, f"{mark}premier": 1, f"{mark}perry": 2, "lea": 3, f"{mark}katy": 4})
+    assert own.split("katyperry", before="@") == ["katy", "perry"]
+    assert own.split("premierleague", before="@") == ["premier", "league"]  # the second as what is left
+
+
+def test_without_a_vocabulary_camel_case_is_split_all_the_same() -> None:
+    own = CompoundSplitter({})
+    assert own.split("MetGala", before="@") == ["Met", "Gala"]
+    assert own.split("metgala", before="@") == ["metgala"]
+
+
+@given(st.text(max_size=60), st.sampled_from(["", "@", "#", "a"]))
+def test_the_parts_together_are_the_word(word: str, before: str) -> None:
+    assert "".join(SPLITTER.split(word, before=before)) == word
+
+
+@given(st.lists(st.sampled_from([*WORDS, "Premier", "NHL", "7", "_"]), max_size=12).map("".join))
+def test_the_parts_of_made_up_handles_together_are_the_handle(word: str) -> None:
+    parts = SPLITTER.split(word, before="@")
+    assert "".join(parts) == word
+    assert all(parts)
+
+
+def test_a_handle_of_any_length_is_split_in_no_time() -> None:
+    """The search is over runs of forty letters at most; a longer one is left whole."""
+    began = time.process_time()
+    assert SPLITTER.split("katyperry" * 20_000, before="@") == ["katyperry" * 20_000]
+    SPLITTER.split("katyperry_" * 1_000, before="@")
+    SPLITTER.split("MetGala" * 20_000, before="@")
+    assert time.process_time() - began < 2

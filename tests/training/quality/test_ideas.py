@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import set_seed
+
+from model.spans import enumerate_spans, span_index
+from tests.benchmarks.quality.data import QualityData
+from tests.benchmarks.quality.ideas import BASELINE, IDEAS, smooth_boundaries, smooth_labels
+from training.evaluation import score
+from training.recipe import Recipe
+from training.trainer import SMNERTrainer
+
+SPANS = enumerate_spans(torch.ones(1, 4, dtype=torch.bool), 3)  # four words, up to three a span
+NONE, PER, LOC = 0, 1, 2
+
+
+def place(start: int, end: int) -> int:
+    index = span_index(start, end, words=4, max_width=3)
+    assert index is not None
+    return index
+
+
+def classes(**entities: int) -> torch.Tensor:
+    """One-hot (1, S, 3); ``s1_2=PER`` is a PER of words 1 and 2."""
+    labels = torch.zeros(1, len(SPANS.starts), dtype=torch.int64)
+    for span, kind in entities.items():
+        labels[0, place(*map(int, span[1:].split("_")))] = kind
+    return F.one_hot(labels, 3).float()
+
+
+def test_smoothed_labels_by_hand() -> None:
+    """0.06 shared by three classes is 0.02 for each; what was one keeps 0.94 besides."""
+    soft = smooth_labels(SPANS, classes(s1_2=PER), share=0.06)
+    assert soft[0, place(1, 2)].tolist() == pytest.approx([0.02, 0.96, 0.02])
+    assert soft[0, place(0, 0)].tolist() == pytest.approx([0.96, 0.02, 0.02])
+
+
+def test_smoothed_boundaries_by_hand() -> None:
+    """Words 1 to 2 give a quarter of 0.2 each to 0–2, 2–2, 1–1 and 1–3; a span can be two things."""
+    soft = smooth_boundaries(SPANS, classes(s1_2=PER), share=0.2)
+    assert soft[0, place(1, 2)].tolist() == pytest.approx([0.2, 0.8, 0])
+    for near in ((0, 2), (2, 2), (1, 1), (1, 3)):
+        assert soft[0, place(*near)].tolist() == pytest.approx([0.95, 0.05, 0])
+    assert soft[0, place(2, 3)].tolist() == [1, 0, 0]
+    both = smooth_boundaries(SPANS, classes(s1_2=PER, s1_1=LOC), share=0.2)
+    assert both[0, place(1, 1)].tolist() == pytest.approx([0.15, 0.05, 0.8])
+
+
+def test_a_boundary_at_the_edge_of_the_text_has_fewer_neighbours() -> None:
+    soft = smooth_boundaries(SPANS, classes(s0_0=LOC), share=0.2)
+    assert [place for place, own in enumerate(soft[0, :, LOC].tolist()) if own > 0] == [place(0, 0), place(0, 1)]
+
+
+def trainer(name: str, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
+    set_seed(0)
+    return IDEAS[name].trainer(IDEAS[name].recipe(recipe, 0), data, output)
+
+
+@pytest.mark.parametrize("name", [BASELINE, "label-smoothing", "boundary-smoothing"])
+def test_towards_softened_classes_eight_posts_are_learnt_by_heart(
+    name: str, recipe: Recipe, data: QualityData, tmp_path: Path
+) -> None:
+    own = trainer(name, recipe.model_copy(update={"max_steps": 150, "patience": 0}), data, tmp_path)
+    (dataset,) = own.valid.values()
+    assert score(dataset.posts, own.entities(dataset)).f1 < 0.6
+    own.train()
+    assert score(dataset.posts, own.entities(dataset)).f1 > 0.9
+
+
+def rates(own: SMNERTrainer) -> dict[str, float]:
+    """Of the parameters that are trained."""
+    names = {id(parameter): name for name, parameter in own.model.named_parameters()}
+    groups = own.create_optimizer().param_groups
+    return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+
+
+def test_layer_wise_decay_slows_the_lower_layers(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    """Two layers: the upper one as the recipe says, the lower 0.85 times, the embeddings 0.85² times."""
+    plain, decayed = (rates(trainer(name, recipe, data, tmp_path)) for name in (BASELINE, "layer-wise-decay"))
+    ratios = {name: rate / plain[name] for name, rate in decayed.items()}
+    assert ratios["text_encoder.encoder.layer.1.output.dense.weight"] == 1
+    assert ratios["text_encoder.encoder.layer.0.output.dense.weight"] == pytest.approx(0.85)
+    assert ratios["text_encoder.embeddings.word_embeddings.weight"] == pytest.approx(0.7225)
+    assert {ratio for name, ratio in ratios.items() if not name.startswith("text_encoder")} == {1}
+
+
+def test_frozen_word_embeddings_alone_are_not_trained(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    plain, frozen = (rates(trainer(name, recipe, data, tmp_path)) for name in (BASELINE, "frozen-embeddings"))
+    assert plain.keys() - frozen.keys() == {"text_encoder.embeddings.word_embeddings.weight"}
