@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from training.posts import LabelledPost, LostPhoto, entity_types, split_retweet
+from training.posts import DatasetError, LabelledPost, LostPhoto, entity_types, split_retweet
 from training.sources import DataSource
 
 
@@ -97,11 +97,8 @@ class TrainingData:
         for source, part in zip(sources, data.parts, strict=True):
             if part.valid and not entity_types(part.valid):
                 raise ValueError(f"{source.file('valid')}: no entity is tagged, so that nothing can be measured on it")
-            if foreign := set(entity_types(part.valid)) - set(data.types):
-                raise ValueError(
-                    f"{source.file('valid')}: types that the training data do not have: {', '.join(sorted(foreign))} "
-                    f"(they have {', '.join(data.types)})"
-                )
+            for post in part.valid:
+                _check_types(post, data.types)
         return data
 
     @property
@@ -151,6 +148,13 @@ def held_out_posts(posts: Iterable[LabelledPost], count: int) -> list[LabelledPo
     ranked = sorted(untagged, key=lambda post: hashlib.sha256(post.id.encode()).digest())
     chosen = set(map(id, ranked[:count]))  # ids of posts need not differ
     return [post for post in untagged if id(post) in chosen]
+
+
+def _check_types(post: LabelledPost, known: Sequence[str]) -> None:
+    if foreign := sorted({entity.type for entity in post.entities or ()} - set(known)):
+        assert post.place is not None  # it was read from a file
+        message = f"post {post.id}: expected the training data's types, {', '.join(known)}; not {', '.join(foreign)}"
+        raise DatasetError(*post.place, message)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

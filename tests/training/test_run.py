@@ -598,8 +598,12 @@ def test_the_summary_counts_what_is_left_out_and_what_cannot_be_found(tmp_path: 
 def test_a_valid_split_with_a_type_that_training_has_not_is_refused_at_once(source: DataSource) -> None:
     """It used to end in a KeyError when all epochs were over."""
     valid = source.path / "valid.txt"
-    valid.write_text(valid.read_text("utf-8").replace("LOC", "EVENT"), "utf-8")
-    with pytest.raises(ValueError, match=r"valid.txt: types .* not have: EVENT \(they have PER, LOC\)"):
+    lines = valid.read_text("utf-8").replace("LOC", "EVENT").splitlines()
+    valid.write_text("\n".join([*lines, ""]), "utf-8")
+    tagged = next(number for number, line in enumerate(lines) if "EVENT" in line)
+    first = 2 + max(number for number, line in enumerate(lines[:tagged]) if line.startswith("IMGID:"))
+    expected = f"{valid}:{first}: post .*: expected the training data's types, PER, LOC; not EVENT"
+    with pytest.raises(DatasetError, match=expected):
         TrainingData.read([source], held_out=0)
 
 
