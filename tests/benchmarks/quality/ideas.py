@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from model import SMNER, SMNERProcessor
+from model import SMNER, SMNERConfig, SMNERProcessor
 from model.smner import SMNEROutput
 from model.spans import Spans
 from tests.benchmarks.quality.data import QualityData
@@ -29,12 +29,34 @@ BASELINE = "as-it-is"
 Soften = Callable[[Spans, Tensor], Tensor]
 
 
-def _classifier(change: Callable[[SMNERTrainer], None] = lambda _: None, *, teachers_tags: bool = False) -> Make:
+class BiaffineSpanClassifier(TextSpanClassifier):
+    """With a biaffine score of the two ends beside the classifier's (Yu et al. 2020); it begins at zero."""
+
+    def __init__(self, config: SMNERConfig) -> None:
+        super().__init__(config)
+        self.first, self.last = (nn.Sequential(nn.Linear(config.hidden_size, 64), nn.ReLU()) for _ in range(2))
+        self.biaffine = nn.Parameter(torch.zeros(config.num_labels, 65, 65))
+
+    def score(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
+        """As without, and the biaffine score."""
+        posts = torch.arange(len(states), device=states.device)[:, None]
+        firsts = F.pad(self.first(states[posts, word_starts]), (0, 1), value=1.0)  # (B, n, 65)
+        lasts = F.pad(self.last(states[posts, word_ends]), (0, 1), value=1.0)
+        pairs = torch.einsum("bsi,kij,bsj->bsk", firsts[:, spans.starts], self.biaffine, lasts[:, spans.ends])
+        return super().score(states, word_starts, word_ends, morphs, spans) + spans.select(pairs)
+
+
+def _classifier(
+    change: Callable[[SMNERTrainer], None] = lambda _: None,
+    *,
+    network: type[TextSpanClassifier] = TextSpanClassifier,
+    teachers_tags: bool = False,
+) -> Make:
     """A span classifier whose trainer is changed before it begins."""
 
     def make(smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
         posts = data if teachers_tags else data.tagged_by_people()
-        trainer = span_trainer(TextSpanClassifier.like(smner), processor, recipe, posts, output)
+        trainer = span_trainer(network.like(smner), processor, recipe, posts, output)
         change(trainer)
         return trainer
 
@@ -116,6 +138,7 @@ IDEAS = {
     "width-8": System("spans of up to 8 words", _classifier(), {"max_span_width": 8}),
     "label-smoothing": System("label smoothing 0.05", _classifier(_towards(smooth_labels))),
     "boundary-smoothing": System("boundary smoothing 0.1", _classifier(_towards(smooth_boundaries))),
+    "biaffine": System("a biaffine score beside the classifier's", _classifier(network=BiaffineSpanClassifier)),
     "layer-wise-decay": System("layer-wise decay 0.85", _classifier(_decay_layer_wise)),
     "frozen-embeddings": System("word embeddings are not trained", _classifier(_freeze_word_embeddings)),
 }

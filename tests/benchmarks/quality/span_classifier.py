@@ -1,5 +1,7 @@
 """SpanNER's idea (Fu et al. 2021): every span of the text is classified, and the text is all there is."""
 
+from typing import Self
+
 from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
@@ -8,7 +10,7 @@ from model.classifier import SpanClassifier
 from model.morphology import MorphInputs
 from model.smner import SMNEROutput
 from model.span_encoder import SpanEncoder
-from model.spans import enumerate_spans
+from model.spans import Spans, enumerate_spans
 
 
 class TextSpanClassifier(PreTrainedModel):
@@ -37,7 +39,7 @@ class TextSpanClassifier(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def like(cls, smner: SMNER) -> "TextSpanClassifier":
+    def like(cls, smner: SMNER) -> Self:
         """With SMNER's pretrained text encoder, its morphs at the input where it has them, and its types."""
         model = cls(smner.config)
         model.text_encoder, model.morph_inputs = smner.text_encoder, smner.morph_inputs
@@ -57,5 +59,9 @@ class TextSpanClassifier(PreTrainedModel):
         """As :meth:`model.SMNER.forward`; photos are not looked at."""
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
-        logits = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
-        return SMNEROutput(spans.place(logits), spans)
+        return SMNEROutput(spans.place(self.score(states, word_starts, word_ends, morphs, spans)), spans)
+
+    def score(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
+        """Logits of the real spans, (R, 1 + types); arguments as of :meth:`model.span_encoder.SpanEncoder.forward`."""
+        logits: Tensor = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
+        return logits

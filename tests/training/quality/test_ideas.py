@@ -58,8 +58,8 @@ def trainer(name: str, recipe: Recipe, data: QualityData, output: Path) -> SMNER
     return IDEAS[name].trainer(IDEAS[name].recipe(recipe, 0), data, output)
 
 
-@pytest.mark.parametrize("name", [BASELINE, "label-smoothing", "boundary-smoothing"])
-def test_towards_softened_classes_eight_posts_are_learnt_by_heart(
+@pytest.mark.parametrize("name", ["label-smoothing", "boundary-smoothing", "biaffine"])
+def test_with_ideas_that_change_the_network_or_its_loss_eight_posts_are_learnt_by_heart(
     name: str, recipe: Recipe, data: QualityData, tmp_path: Path
 ) -> None:
     own = trainer(name, recipe.model_copy(update={"max_steps": 150, "patience": 0}), data, tmp_path)
@@ -74,6 +74,17 @@ def rates(own: SMNERTrainer) -> dict[str, float]:
     names = {id(parameter): name for name, parameter in own.model.named_parameters()}
     groups = own.create_optimizer().param_groups
     return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
+
+
+def test_a_biaffine_score_begins_at_zero_and_is_learnt(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    plain, biaffine = (trainer(name, recipe, data, tmp_path) for name in (BASELINE, "biaffine"))
+    biaffine.model.load_state_dict(plain.model.state_dict(), strict=False)
+    batch = plain.collator.inputs([plain.parts[0][i] for i in range(4)])
+    with torch.no_grad():
+        expected = plain.model.eval()(**batch).logits
+        assert torch.equal(biaffine.model.eval()(**batch).logits, expected)
+        torch.nn.init.normal_(biaffine.model.biaffine)
+        assert not torch.allclose(biaffine.model(**batch).logits, expected)
 
 
 def test_layer_wise_decay_slows_the_lower_layers(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
