@@ -5,22 +5,23 @@ uncased one does not even see that they begin with capitals.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 
 import regex
 
-# Three letters have to stand before the first and the third, so that McCain, iPhone and LeBron stay whole.
+# LeBron|James is split and Le|Bron is not: three letters have to stand before a capital or a number.
 _CAMEL_CASE = regex.compile(
     r"""
-      (?<=\p{L}{2}\p{Ll})(?=\p{Lu})           # LeBron|James: lower to upper
+      (?<=\p{L}{2}\p{Ll})(?=\p{Lu})           # Met|Gala: lower to upper
     | (?<=\p{Lu}{2})(?=\p{Lu}\p{Ll}{2})       # NHL|Blackhawks: an acronym to a name
     | (?<=\p{L}{3})(?=\p{N})                  # Euro|2016: letters to a number
     """,
     regex.VERBOSE | regex.VERSION1,
 )
-_RUN = regex.compile(r"(?<!\p{L})[a-z]{5,40}(?!\p{L})")  # what may hide words; the limit bounds the search
-_LONGEST = 20  # letters of a part
+# What may hide words. The limit bounds the search: handles have at most 15 letters.
+_RUN = regex.compile(r"(?<![\p{L}\p{M}])[a-z]{5,30}(?![\p{L}\p{M}])")
+
 # Nats. What is not in the vocabulary costs by the letter, so that it is as short as it can be; words of two letters,
 # most of which are abbreviations, are everywhere.
 _UNKNOWN, _UNKNOWN_LETTER, _SHORT = 9.0, 2.5, 6.0
@@ -29,27 +30,28 @@ _UNKNOWN, _UNKNOWN_LETTER, _SHORT = 9.0, 2.5, 6.0
 class CompoundSplitter:
     """Splits camel case wherever it stands, and the lower-case names behind ``@`` and ``#``.
 
-    The latter into those of the vocabulary's words, and pieces of three letters or more that are none, that are
+    The latter are taken apart into words of the vocabulary and pieces of three letters or more that are none, as is
     likeliest by Zipf's law: the r-th of N words has the probability 1 / (r ln N). Vocabularies are sorted by frequency.
 
     Args:
-        vocabulary: a tokenizer's, ids by token; whole words are marked as in WordPiece (the others by ``##``),
-            SentencePiece (``▁``) or byte-level BPE (``Ġ``).
+        vocabulary: a tokenizer's, ids by token; whole words are told from parts as in WordPiece (parts begin with
+            ``##``), SentencePiece or byte-level BPE (words begin with ``▁`` or ``Ġ``).
     """
 
     def __init__(self, vocabulary: Mapping[str, int]) -> None:
-        words = sorted(_whole_words(vocabulary), key=lambda word: word[1])
+        words = dict.fromkeys(word.lower() for word in _whole_words(vocabulary))
         total = math.log(max(2, len(words)))
-        self._costs = {word: math.log(rank * total) for rank, (word, _) in enumerate(words, start=1)}
+        self._costs = {word: math.log(rank * total) for rank, word in enumerate(words, start=1)}
 
     def split(self, word: str, *, before: str = "") -> list[str]:
         """The parts of ``word`` in order, which together are the word; ``before`` is the word before it.
 
-        Links have none; handles that are one word with their sign, which is how Twitter-2015 has them, are no names.
+        Words of the vocabulary are whole, as YouTube, and so are links, and handles that are one word with their sign:
+        those are Twitter-2015's, and never entities.
         """
-        if "://" in word or word.startswith("@"):
+        if "://" in word or word.startswith("@") or word.removeprefix("#").lower() in self._costs:
             return [word]
-        parts = [part for part in _CAMEL_CASE.split(word) if part]
+        parts = [part for part in _CAMEL_CASE.split(word) if part] or [word]
         if before in ("@", "#") or word.startswith("#"):
             parts = list(chain.from_iterable(map(self._split_runs, parts)))
         return parts
@@ -58,17 +60,22 @@ class CompoundSplitter:
         ends = [0]
         for run in _RUN.finditer(part):
             ends += [run.start() + end for end in (0, *self._ends(run[0]))]
-        return [part[start:end] for start, end in pairwise([*ends, len(part)]) if start < end]
+        return [part[start:end] for start, end in pairwise([*ends, len(part)]) if start < end] or [part]
 
     def _ends(self, letters: str) -> list[int]:
         """Where the likeliest parts end, by dynamic programming over the first letters."""
-        best: list[tuple[float, list[int]]] = [(0.0, [])]
+        costs, starts = (
+            [0.0],
+            [0],
+        )  # of the best way to write the first 0, 1, … letters: its cost, its last part's start
         for end in range(1, len(letters) + 1):
-            starts = range(max(0, end - _LONGEST), end)
-            best.append(
-                min((best[start][0] + self._cost(letters[start:end]), [*best[start][1], end]) for start in starts)
-            )
-        return best[-1][1]
+            cost, start = min((costs[start] + self._cost(letters[start:end]), start) for start in range(end))
+            costs.append(cost)
+            starts.append(start)
+        ends = [len(letters)]
+        while start := starts[ends[-1]]:
+            ends.append(start)
+        return ends[::-1]
 
     def _cost(self, part: str) -> float:
         if len(part) < 2:
@@ -78,10 +85,11 @@ class CompoundSplitter:
         return math.inf if len(part) == 2 else _UNKNOWN + _UNKNOWN_LETTER * len(part)
 
 
-def _whole_words(vocabulary: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    """The vocabulary's lower-case words of two letters or more, with their ids."""
+def _whole_words(vocabulary: Mapping[str, int]) -> Iterator[str]:
+    """The vocabulary's words of two letters or more, in its order."""
+    pieces = any(token.startswith("##") for token in vocabulary)
     marks = {token[0] for token in vocabulary if token[:1] in ("▁", "Ġ")}
-    word = regex.compile(f"[{''.join(marks)}]([a-z]{{2,}})" if marks else "([a-z]{2,})")
-    for token, number in vocabulary.items():
+    word = regex.compile("([A-Za-z]{2,})" if pieces or not marks else f"[{''.join(marks)}]([A-Za-z]{{2,}})")
+    for token in sorted(vocabulary, key=vocabulary.__getitem__):
         if found := word.fullmatch(token):
-            yield found[1], number
+            yield found[1]

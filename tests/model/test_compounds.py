@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from model.compounds import CompoundSplitter
 
-# sorted by frequency, as vocabularies are; "per" and "gala" would be parts of "katyperry" and "ladygagala", too
+# sorted by frequency, as vocabularies are; "per" would be a part of "katyperry", too
 WORDS = [
     "the",
     "of",
@@ -22,10 +22,9 @@ WORDS = [
     "katy",
     "gaga",
     "rs",
+    "youtube",
 ]
-VOCABULARY = {
-    word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS, "##the", "##r", "x", "Gala", "don't"])
-}
+VOCABULARY = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS, "##the", "##r", "x", "don't"])}
 SPLITTER = CompoundSplitter(VOCABULARY)
 
 
@@ -48,7 +47,7 @@ def test_camel_case_is_split_wherever_it_stands(word: str, expected: list[str]) 
 
 @pytest.mark.parametrize("word", ["McCain", "iPhone", "LeBron", "VMAs", "2nd", "NASA", "Paris", "G7", "JLo", "B2B", ""])
 def test_what_is_no_compound_stays_whole(word: str) -> None:
-    assert SPLITTER.split(word, before="@") == ([word] if word else [])
+    assert SPLITTER.split(word, before="@") == [word]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +78,20 @@ def test_elsewhere_small_letters_are_one_word() -> None:
     assert SPLITTER.split("premierleague", before="the") == ["premierleague"]
 
 
+@pytest.mark.parametrize("word", ["YouTube", "#YouTube", "youtube", "YOUTUBE"])
+def test_a_word_of_the_vocabulary_is_whole_however_it_is_written(word: str) -> None:
+    assert SPLITTER.split(word, before="@") == [word]
+
+
+def test_what_is_unknown_is_one_part_whatever_its_length() -> None:
+    """Parts once had at most twenty letters, and longer ones were cut anywhere."""
+    assert SPLITTER.split("zqxjkvwpzqxjkvwpzqxjk", before="@") == ["zqxjkvwpzqxjkvwpzqxjk"]
+
+
+def test_an_accent_that_is_a_character_of_its_own_stays_with_its_letter() -> None:
+    assert SPLITTER.split("premierleague\u0301", before="@") == ["premierleague\u0301"]
+
+
 def test_a_link_has_no_parts() -> None:
     assert SPLITTER.split("http://t.co/PremierLeague2016", before="@") == ["http://t.co/PremierLeague2016"]
 
@@ -88,6 +101,16 @@ def test_the_words_of_other_tokenizers_are_those_with_their_mark(mark: str) -> N
     own = CompoundSplitter({"league": 0, f"{mark}premier": 1, f"{mark}perry": 2, "lea": 3, f"{mark}katy": 4})
     assert own.split("katyperry", before="@") == ["katy", "perry"]
     assert own.split("premierleague", before="@") == ["premier", "league"]  # the second as what is left
+
+
+def test_one_odd_token_does_not_make_a_word_piece_vocabulary_another() -> None:
+    own = CompoundSplitter({"premier": 0, "league": 1, "##s": 2, "Ġodd": 3})
+    assert own.split("premierleague", before="@") == ["premier", "league"]
+
+
+def test_the_names_of_a_cased_vocabulary_are_words() -> None:
+    own = CompoundSplitter({"▁Perry": 0, "▁Katy": 1})
+    assert own.split("katyperry", before="@") == ["katy", "perry"]
 
 
 def test_without_a_vocabulary_camel_case_is_split_all_the_same() -> None:
@@ -101,7 +124,7 @@ def test_the_parts_together_are_the_word(word: str, before: str) -> None:
     assert "".join(SPLITTER.split(word, before=before)) == word
 
 
-@given(st.lists(st.sampled_from([*WORDS, "Premier", "NHL", "7", "_"]), max_size=12).map("".join))
+@given(st.lists(st.sampled_from([*WORDS, "Premier", "NHL", "7", "_"]), min_size=1, max_size=12).map("".join))
 def test_the_parts_of_made_up_handles_together_are_the_handle(word: str) -> None:
     parts = SPLITTER.split(word, before="@")
     assert "".join(parts) == word
@@ -109,9 +132,9 @@ def test_the_parts_of_made_up_handles_together_are_the_handle(word: str) -> None
 
 
 def test_a_handle_of_any_length_is_split_in_no_time() -> None:
-    """The search is over runs of forty letters at most; a longer one is left whole."""
+    """The search is over runs of thirty letters at most; a longer one is left whole. 10,000 letters take 20 ms."""
     began = time.process_time()
     assert SPLITTER.split("katyperry" * 20_000, before="@") == ["katyperry" * 20_000]
-    SPLITTER.split("katyperry_" * 1_000, before="@")
+    SPLITTER.split(f"{'q' * 30}_" * 1_000, before="@")
     SPLITTER.split("MetGala" * 20_000, before="@")
     assert time.process_time() - began < 2

@@ -49,14 +49,9 @@ class QualityData:
         return sizes.pop() if sizes else None
 
     def tagged_by_people(self) -> "QualityData":
-        """The same without the sources that only the teacher has tagged."""
-        kept = [i for i, gold in enumerate(self.gold) if gold]
-        return replace(
-            self,
-            parts=[self.parts[i] for i in kept],
-            features=[self.features[i] for i in kept],
-            gold=[self.gold[i] for i in kept],
-        )
+        """The same without the posts that only the teacher has tagged."""
+        parts = [replace(part, train=gold) for part, gold in zip(self.parts, self.gold, strict=True)]
+        return replace(self, parts=parts)
 
     def train(self, processor: SMNERProcessor) -> list[PostDataset]:
         """The training posts of each part."""

@@ -6,6 +6,7 @@ thirds of the time, and on the posts that people have tagged. What an idea is no
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.systems import Make, System, span_trainer
 from training.dataset import IGNORED
-from training.objective import Losses
+from training.objective import Losses, Objective
 from training.recipe import Recipe
 from training.trainer import SMNERTrainer
 
@@ -81,28 +82,34 @@ def smooth_boundaries(spans: Spans, classes: Tensor, *, share: float = 0.1) -> T
     return soft
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftenedObjective(Objective):
+    """The span cross-entropy towards softened classes; of a network without a bottleneck."""
+
+    soften: Soften
+
+    def __call__(self, output: SMNEROutput, labels: Tensor) -> Losses:
+        """As :meth:`training.objective.Objective.__call__`."""
+        assert output.logits is not None
+        assert output.spans is not None
+        real = labels != IGNORED
+        classes = F.one_hot(labels.clamp(min=0), output.logits.shape[-1]).float()
+        each = -(self.soften(output.spans, classes) * output.logits.float().log_softmax(-1)).sum(-1)  # (B, S)
+        weight = torch.where(labels == 0, self.no_entity_weight, 1.0)
+        loss = (each * weight * real).sum() / real.sum()
+        zero = loss.new_zeros(())
+        return Losses(loss, loss, zero, zero, zero)
+
+
 def _towards(soften: Soften) -> Callable[[SMNERTrainer], None]:
-    """The span cross-entropy towards softened classes."""
-
     def change(trainer: SMNERTrainer) -> None:
-        def objective(output: SMNEROutput, labels: Tensor) -> Losses:
-            assert output.logits is not None
-            assert output.spans is not None
-            real = labels != IGNORED
-            classes = F.one_hot(labels.clamp(min=0), output.logits.shape[-1]).float()
-            each = -(soften(output.spans, classes) * output.logits.float().log_softmax(-1)).sum(-1)  # (B, S)
-            weight = torch.where(labels == 0, trainer.recipe.no_entity_weight, 1.0)
-            loss = (each * weight * real).sum() / real.sum()
-            zero = loss.new_zeros(())
-            return Losses(loss, loss, zero, zero, zero)
-
-        trainer.objective = objective  # type: ignore[assignment]
+        trainer.objective = SoftenedObjective(**asdict(trainer.objective), soften=soften)
 
     return change
 
 
 def _decay_layer_wise(trainer: SMNERTrainer, *, factor: float = 0.85) -> None:
-    """Each layer of the encoder learns ``factor`` times as fast as the one above it, the embeddings slowest."""
+    """Each layer of a BERT learns ``factor`` times as fast as the one above it, the embeddings slowest."""
     plain = trainer._learning_rate
     layers = trainer.model.config.text_config.num_hidden_layers
 
