@@ -46,6 +46,10 @@ def test_a_word_that_vanishes_in_the_tokenizer_is_unknown_among_compounds_too() 
     assert pieces(processor(), "ArmsPark", "\x01") == ["arms", "park", "[UNK]"]
 
 
+def test_an_empty_word_is_unknown() -> None:
+    assert pieces(processor(), "a", "", "b") == ["a", "[UNK]", "b"]
+
+
 @pytest.mark.parametrize("url", ["http://t.co/AbcDef12Gh", "https://example.org/a?b=c#NHLBlackhawks", "https://t…"])
 def test_a_link_is_one_sub_token_and_still_its_word(url: str) -> None:
     encoded = processor().encode_text(f"see {url} now")
@@ -75,9 +79,7 @@ def test_a_stored_processor_reads_as_the_one_that_was_stored(name: str, told: bo
 
 
 @pytest.mark.parametrize("name", ["roberta", "modernbert"])
-def test_a_byte_level_tokenizer_reads_split_words_as_running_text(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_byte_level_tokenizer_reads_split_words_as_running_text(name: str, tmp_path: Path) -> None:
     """ModernBERT's, a bare tokenizer.json, once read "a NBA" as "aNBA"."""
     ARCHITECTURES[name].save(tmp_path)
     backend = load_tokenizer(str(tmp_path)).backend_tokenizer

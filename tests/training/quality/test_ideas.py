@@ -1,3 +1,4 @@
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,9 @@ import torch.nn.functional as F
 from transformers import set_seed
 
 from model.spans import enumerate_spans, span_index
+from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.data import QualityData
-from tests.benchmarks.quality.ideas import BASELINE, IDEAS, smooth_boundaries, smooth_labels
+from tests.benchmarks.quality.ideas import BASELINE, IDEAS, SoftenedObjective, smooth_boundaries, smooth_labels
 from training.evaluation import score
 from training.recipe import Recipe
 from training.trainer import SMNERTrainer
@@ -76,7 +78,26 @@ def rates(own: SMNERTrainer) -> dict[str, float]:
     return {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
 
 
-def test_a_biaffine_score_begins_at_zero_and_is_learnt(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+def test_towards_classes_as_they_are_the_loss_is_the_recipes(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    own = trainer(BASELINE, recipe, data, tmp_path)
+    batch = own.collator([own.parts[0][i] for i in range(4)])
+    labels = batch.pop("labels")
+    output = own.model.eval()(**batch)
+    softened = SoftenedObjective(**asdict(own.objective), soften=lambda _, classes: classes)
+    assert softened(output, labels).total.item() == pytest.approx(own.objective(output, labels).total.item())
+    smoothed = SoftenedObjective(**asdict(own.objective), soften=smooth_labels)
+    assert smoothed(output, labels).total.item() != pytest.approx(own.objective(output, labels).total.item())
+
+
+def test_an_idea_is_tried_with_two_passes_a_step_too(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    own = trainer(
+        "label-smoothing", recipe.model_copy(update={"consistency_weight": 1.0, "max_steps": 2}), data, tmp_path
+    )
+    own.train()
+    assert own.state.global_step == 2
+
+
+def test_a_biaffine_score_begins_at_zero(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
     plain, biaffine = (trainer(name, recipe, data, tmp_path) for name in (BASELINE, "biaffine"))
     biaffine.model.load_state_dict(plain.model.state_dict(), strict=False)
     batch = plain.collator.inputs([plain.parts[0][i] for i in range(4)])
@@ -85,6 +106,12 @@ def test_a_biaffine_score_begins_at_zero_and_is_learnt(recipe: Recipe, data: Qua
         assert torch.equal(biaffine.model.eval()(**batch).logits, expected)
         torch.nn.init.normal_(biaffine.model.biaffine)
         assert not torch.allclose(biaffine.model(**batch).logits, expected)
+
+
+def test_a_biaffine_score_is_learnt(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    own = trainer("biaffine", recipe.model_copy(update={"max_steps": 2}), data, tmp_path)
+    own.train()
+    assert own.model.biaffine.abs().max() > 0
 
 
 def test_layer_wise_decay_slows_the_lower_layers(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
@@ -100,3 +127,30 @@ def test_layer_wise_decay_slows_the_lower_layers(recipe: Recipe, data: QualityDa
 def test_frozen_word_embeddings_alone_are_not_trained(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
     plain, frozen = (rates(trainer(name, recipe, data, tmp_path)) for name in (BASELINE, "frozen-embeddings"))
     assert plain.keys() - frozen.keys() == {"text_encoder.embeddings.word_embeddings.weight"}
+
+
+def test_the_teachers_tags_are_left_out_but_for_the_idea_to_have_them(
+    recipe: Recipe, data: QualityData, tmp_path: Path
+) -> None:
+    """Here the last two of the eight training posts are as a teacher has tagged them."""
+    taught = replace(data, gold=[data.gold[0][:-2]])
+    plain, teachers = (trainer(name, recipe, taught, tmp_path) for name in (BASELINE, "teachers-tags"))
+    assert [len(part) for part in (*plain.parts, *teachers.parts)] == [6, 8]
+    assert plain.valid.keys() == teachers.valid.keys()
+
+
+def test_a_source_that_people_have_not_tagged_is_no_hindrance(
+    recipe: Recipe, data: QualityData, tmp_path: Path
+) -> None:
+    twice = replace(data, parts=data.parts * 2, features=data.features * 2, gold=[data.gold[0], []])
+    own = trainer(BASELINE, recipe.model_copy(update={"max_steps": 1}), twice, tmp_path)
+    own.train()
+    assert [len(part) for part in own.parts] == [8, 0]
+
+
+def test_a_system_of_the_other_comparison_is_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--compare", "ideas", "--systems", "smner", "biaffine"])
+    assert "--systems: no smner among as-it-is, " in capsys.readouterr().err
