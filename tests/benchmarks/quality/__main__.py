@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = Recipe.load(options.recipe, dict(map(parse_override, settings)))
     sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
     data = prepare(recipe, sources, options.work)
-    cells = Cell.all(comparison.systems, options.seeds, recipe, data, options.work / "cells")
+    cells = Cell.all(comparison.systems, options.seeds, recipe, data, options.cells)
     chosen = [cell for cell in cells if not options.systems or cell.name in options.systems]
     results = options.results or comparison.results
 
@@ -118,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of each system %(default)s")
     names = ", ".join(name for comparison in COMPARISONS.values() for name in comparison.systems)
     add("--systems", nargs="+", metavar="NAME", help=f"those of {names} that are trained, all if not given")
-    add("--work", type=Path, default=Path("runs/quality"), help="where results are kept (%(default)s)")
+    add("--work", type=Path, default=Path("runs/quality"), help="for the teacher and the photos (%(default)s)")
+    add("--cells", type=Path, default=Path("training/results"), help="where results are kept (%(default)s)")
     add("--results", type=Path, help="where the table goes (training/RESULTS.md, training/IDEAS.md)")
     return parser
 
