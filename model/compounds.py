@@ -19,6 +19,7 @@ _CAMEL_CASE = regex.compile(
     """,
     regex.VERBOSE | regex.VERSION1,
 )
+_SIGNS = ("@", "#")
 # What may hide words. The limit bounds the search: handles have at most 15 letters.
 _RUN = regex.compile(r"(?<![\p{L}\p{M}])[a-z]{5,30}(?![\p{L}\p{M}])")
 
@@ -46,13 +47,13 @@ class CompoundSplitter:
     def split(self, word: str, *, before: str = "") -> list[str]:
         """The parts of ``word`` in order, which together are the word; ``before`` is the word before it.
 
-        Words of the vocabulary are whole, as YouTube, and so are links, and handles that are one word with their sign:
-        those are Twitter-2015's, and never entities.
+        Words of the vocabulary are whole, as YouTube, and so are links. So are handles and hashtags that are one word
+        with their sign, as Twitter-2015 has them: few of those are entities, and read in parts they look like some.
         """
-        if "://" in word or word.startswith("@") or word.removeprefix("#").lower() in self._costs:
+        if "://" in word or word.startswith(_SIGNS) or word.lower() in self._costs:
             return [word]
         parts = [part for part in _CAMEL_CASE.split(word) if part] or [word]
-        if before in ("@", "#") or word.startswith("#"):
+        if before in _SIGNS:
             parts = list(chain.from_iterable(map(self._split_runs, parts)))
         return parts
 

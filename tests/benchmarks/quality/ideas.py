@@ -130,13 +130,13 @@ def _freeze_word_embeddings(trainer: SMNERTrainer) -> None:
 IDEAS = {
     BASELINE: System("as it is", _classifier()),
     # what the recipe has
-    "whole-compounds": System("compounds are not split", _classifier(), {"split_compounds": False}),
-    "whole-urls": System("links are read to their end", _classifier(), {"shorten_urls": False}),
-    "no-maximum": System("no maximum over a span's words", _classifier(), {"max_pooling": False}),
     "no-morph-inputs": System("no morphs at the encoder's input", _classifier(), {"morph_inputs": False}),
     "no-average": System("no average of the weights", _classifier(), {"weight_average": 0.0}),
     "no-entity-1": System("weight of “no entity” 1", _classifier(), {"no_entity_weight": 1.0}),
     # what it has not
+    "compounds": System("compounds are read in parts", _classifier(), {"split_compounds": True}),
+    "urls": System("links are read as one sub-token", _classifier(), {"shorten_urls": True}),
+    "maximum": System("the maximum over a span's words", _classifier(), {"max_pooling": True}),
     "r-drop": System("R-Drop, weight 2", _classifier(), {"consistency_weight": 2.0}),
     "teachers-tags": System("posts with a teacher's tags", _classifier(teachers_tags=True)),
     "longer": System("twice the epochs", _classifier(), {"epochs": 4.0}),
