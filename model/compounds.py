@@ -65,10 +65,8 @@ class CompoundSplitter:
 
     def _ends(self, letters: str) -> list[int]:
         """Where the likeliest parts end, by dynamic programming over the first letters."""
-        costs, starts = (
-            [0.0],
-            [0],
-        )  # of the best way to write the first 0, 1, … letters: its cost, its last part's start
+        # of the first 0, 1, … letters: what they cost at least, and where their last part starts
+        costs, starts = [0.0], [0]
         for end in range(1, len(letters) + 1):
             cost, start = min((costs[start] + self._cost(letters[start:end]), start) for start in range(end))
             costs.append(cost)
