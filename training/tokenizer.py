@@ -32,11 +32,11 @@ def load_tokenizer(source: str, *, shorten_urls: bool = False) -> PreTrainedToke
             f"word's; of the BERTweets, vinai/bertweet-large has one"
         )
     backend = tokenizer.backend_tokenizer
-    steps: list[Any] = [backend.normalizer]
-    if backend.encode("a a").ids != backend.encode(["a", "a"], is_pretokenized=True).ids:
-        steps = [*steps, normalizers.Prepend(" ")]
-    if shorten_urls:
-        steps = [normalizers.Replace(_URL, "http"), *steps]
-    backend.normalizer = normalizers.Sequence([step for step in steps if step is not None])
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    first: list[Any] = [normalizers.Replace(_URL, "http")] if shorten_urls else []
+    reads_alike = backend.encode("a a").ids == backend.encode(["a", "a"], is_pretokenized=True).ids
+    last: list[Any] = [] if reads_alike else [normalizers.Prepend(" ")]
+    if first or last:
+        backend.normalizer = normalizers.Sequence([*first, *own, *last])
     fast: PreTrainedTokenizerFast = tokenizer
     return fast

@@ -2,7 +2,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from transformers import RobertaConfig
+from transformers import AutoTokenizer, RobertaConfig
 
 from model import SMNERProcessor
 from model.photos import PhotoSettings
@@ -56,6 +56,12 @@ def test_a_link_is_one_sub_token_and_still_its_word(url: str) -> None:
     assert encoded.words[1].text == url
     assert (encoded.word_starts, encoded.word_ends) == ([1, 2, 3], [1, 2, 3])
     assert pieces(processor(), "see", url, "now") == ["see", "http", "now"]
+
+
+def test_a_tokenizer_that_needs_nothing_stays_as_it_came() -> None:
+    came = AutoTokenizer.from_pretrained(MINILM, add_prefix_space=True).backend_tokenizer.to_str()
+    assert load_tokenizer(MINILM).backend_tokenizer.to_str() == came
+    assert load_tokenizer(MINILM, shorten_urls=True).backend_tokenizer.to_str() != came
 
 
 def test_without_being_told_so_words_are_read_as_the_encoder_came_with_them() -> None:
