@@ -42,7 +42,7 @@ _DEFAULT_DATA = ("twitter2015", "twitter2017", "posts/posts.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is compared with what, by which settings if none are given, and where the table goes."""
+    """What is compared with what, with which settings unless others are given, and where the table goes."""
 
     systems: dict[str, System]
     baseline: str
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := set(options.systems or ()) - set(comparison.systems):
         parser.error(f"--systems: no {', '.join(sorted(unknown))} among {', '.join(comparison.systems)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    settings = options.set or comparison.settings
+    settings = [*comparison.settings, *options.set]
     recipe = Recipe.load(options.recipe, dict(map(parse_override, settings)))
     sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
     data = prepare(recipe, sources, options.work)
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--compare", choices=COMPARISONS, default="systems", help="what (%(default)s)")
     add("--recipe", default="compact", help="a recipe's name or a .toml file (%(default)s)")
-    add("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="change the recipe, as epochs=2")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe, as epochs=2")
     add_data_arguments(parser, required=False)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of each system %(default)s")
     names = ", ".join(name for comparison in COMPARISONS.values() for name in comparison.systems)
