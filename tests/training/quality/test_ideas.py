@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from transformers import set_seed
 
 from model.spans import enumerate_spans, span_index
-from tests.benchmarks.quality.__main__ import main
+from tests.benchmarks.quality.__main__ import COMPARISONS, main
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.ideas import BASELINE, IDEAS, SoftenedObjective, smooth_boundaries, smooth_labels
 from training.evaluation import score
-from training.recipe import Recipe
+from training.recipe import Recipe, parse_override
 from training.trainer import SMNERTrainer
 
 SPANS = enumerate_spans(torch.ones(1, 4, dtype=torch.bool), 3)  # four words, up to three a span
@@ -154,3 +154,10 @@ def test_a_system_of_the_other_comparison_is_refused_before_anything_is_read(
     with pytest.raises(SystemExit):
         main(["--compare", "ideas", "--systems", "smner", "biaffine"])
     assert "--systems: no smner among as-it-is, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, idea in IDEAS.items() if idea.changes])
+def test_with_the_settings_of_its_comparison_no_idea_is_what_the_recipe_has_already(name: str) -> None:
+    """`compact` has R-Drop and eight epochs by itself."""
+    plain = Recipe.load("compact", dict(map(parse_override, COMPARISONS["ideas"].settings)))
+    assert IDEAS[name].recipe(plain, 0) != IDEAS[BASELINE].recipe(plain, 0)
