@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
+import torch
+
 from service.settings import available_cores
 from tests.benchmarks.load import Result
 
@@ -144,6 +146,7 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processors[0] if processors else platform.processor(),
         "cores": available_cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_average": os.getloadavg(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     }

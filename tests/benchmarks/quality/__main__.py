@@ -10,13 +10,15 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.benchmarks.posts import SHARED
 from tests.benchmarks.quality import ideas, systems
-from tests.benchmarks.quality.cells import Cell
+from tests.benchmarks.quality.cells import Cell, Result
 from tests.benchmarks.quality.data import prepare, write_whole
 from tests.benchmarks.quality.systems import System
 from tests.benchmarks.quality.table import document
@@ -69,10 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--systems: no {', '.join(sorted(unknown))} among {', '.join(comparison.systems)}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     settings = [*comparison.settings, *options.set]
-    recipe = Recipe.load(options.recipe, dict(map(parse_override, settings)))
-    sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
-    data = prepare(recipe, sources, options.work)
-    cells = Cell.all(comparison.systems, options.seeds, recipe, data, options.cells)
+    cells = _cells(options)
     chosen = [cell for cell in cells if not options.systems or cell.name in options.systems]
     results = options.results or comparison.results
 
@@ -87,21 +86,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_whole(results, text)
 
     write()
-    began = time.perf_counter()
     waiting = [cell for cell in chosen if cell.result() is None]
-    print(f"{len(chosen) - len(waiting)} of {len(chosen)} cells are there")
-    for trained, cell in enumerate(waiting):
-        left = f", about {_minutes(began, trained) * (len(waiting) - trained):.0f} minutes to go" if trained else ""
-        print(f"[{trained + 1}/{len(waiting)}] {cell.title}{left}", flush=True)
-        scores = cell.run()["scores"]
-        print("  ".join(f"{part}: F1 {100 * own['f1']:.2f}" for part, own in scores.items()), flush=True)
+    print(f"{len(chosen) - len(waiting)} of {len(chosen)} cells are there", flush=True)
+    began = time.perf_counter()
+    for trained, result in enumerate(_trained(waiting, given, options.jobs), 1):
+        title = comparison.systems[result["system"]].title
+        scores = "  ".join(f"{part}: F1 {100 * own['f1']:.2f}" for part, own in result["scores"].items())
+        minutes = (time.perf_counter() - began) / 60 / trained * (len(waiting) - trained)
+        print(
+            f"[{trained}/{len(waiting)}] {title}, seed {result['seed']}: {scores}; about {minutes:.0f} minutes to go",
+            flush=True,
+        )
         write()
     print(f"written to {results}")
     return 0
 
 
-def _minutes(began: float, cells: int) -> float:
-    return (time.perf_counter() - began) / 60 / cells
+def _cells(options: argparse.Namespace) -> list[Cell]:
+    """All cells of the comparison that was asked for; what they have in common is made first, where it is not there."""
+    comparison = COMPARISONS[options.compare]
+    recipe = Recipe.load(options.recipe, dict(map(parse_override, [*comparison.settings, *options.set])))
+    sources = data_sources(options) or [DataSource(SHARED / name) for name in _DEFAULT_DATA]
+    data = prepare(recipe, sources, options.work)
+    return Cell.all(comparison.systems, options.seeds, recipe, data, options.cells)
+
+
+def _trained(cells: list[Cell], given: list[str], jobs: int) -> Iterator[Result]:
+    """Train cells, ``jobs`` of them at once, each in a process of its own; results as they come."""
+    if jobs == 1:
+        yield from (cell.run() for cell in cells)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_read_again, initargs=(given,)) as processes:
+        for done in as_completed([processes.submit(_run, cell.file) for cell in cells]):
+            yield done.result()
+
+
+_CELLS: dict[Path, Cell] = {}  # of a process of the pool: cells hold functions, which cannot be sent to it
+
+
+def _read_again(given: list[str]) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _CELLS.update((cell.file, cell) for cell in _cells(_parser().parse_args(given)))
+
+
+def _run(file: Path) -> Result:
+    return _CELLS[file].run()
 
 
 def _command(given: list[str]) -> str:
@@ -118,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of each system %(default)s")
     names = ", ".join(name for comparison in COMPARISONS.values() for name in comparison.systems)
     add("--systems", nargs="+", metavar="NAME", help=f"those of {names} that are trained, all if not given")
+    add(
+        "--jobs",
+        type=int,
+        default=1,
+        help="cells that are trained at once, for GPUs that one does not fill (%(default)s)",
+    )
     add("--work", type=Path, default=Path("runs/quality"), help="for the teacher and the photos (%(default)s)")
     add("--cells", type=Path, default=Path("training/results"), help="where results are kept (%(default)s)")
     add("--results", type=Path, help="where the table goes (training/RESULTS.md, training/IDEAS.md)")

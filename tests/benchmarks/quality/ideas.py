@@ -5,13 +5,14 @@ thirds of the time, and on the posts that people have tagged. What an idea is no
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.smner import SMNEROutput
@@ -19,7 +20,7 @@ from model.spans import Spans
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.systems import Make, System, span_trainer
-from training.dataset import IGNORED
+from training.dataset import IGNORED, PostDataset
 from training.objective import Losses, Objective
 from training.recipe import Recipe
 from training.trainer import SMNERTrainer
@@ -62,6 +63,46 @@ def _classifier(
         return trainer
 
     return make
+
+
+def pretrain_on_tweets(
+    encoder: nn.Module,
+    processor: SMNERProcessor,
+    tweets: Sequence[PostDataset],
+    recipe: Recipe,
+    output: Path,
+    epochs: float = 10,
+) -> None:
+    """Let a text encoder fill in words that are masked in the tweets at hand (Gururangan et al. 2020)."""
+    model = AutoModelForMaskedLM.from_config(
+        encoder.config
+    )  # its head learns from nothing: no encoder here comes with one
+    model.base_model.load_state_dict(encoder.state_dict(), strict=False)  # but for the pooler, which it has not
+    arguments = TrainingArguments(
+        output_dir=str(output / "masked-language"),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=32,
+        learning_rate=recipe.encoder_learning_rate,
+        warmup_steps=0.1,
+        weight_decay=recipe.weight_decay,
+        bf16=recipe.bf16,
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        report_to="none",
+        seed=recipe.seed,
+        disable_tqdm=True,
+    )
+    examples = [{"input_ids": text.input_ids} for part in tweets for text in part.texts]
+    collator = DataCollatorForLanguageModeling(processor.tokenizer)
+    Trainer(model, arguments, collator, examples).train()
+    encoder.load_state_dict(model.base_model.state_dict(), strict=False)
+
+
+def _pretrained_on_tweets(
+    smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
+) -> SMNERTrainer:
+    pretrain_on_tweets(smner.text_encoder, processor, data.train(processor), recipe, output)
+    return _classifier()(smner, processor, recipe, data, output)
 
 
 def smooth_labels(_: Spans, classes: Tensor, *, share: float = 0.05) -> Tensor:
@@ -132,13 +173,14 @@ IDEAS = {
     # what the recipe has
     "no-morph-inputs": System("no morphs at the encoder's input", _classifier(), {"morph_inputs": False}),
     "no-average": System("no average of the weights", _classifier(), {"weight_average": 0.0}),
+    "no-compounds": System("compounds are not read in parts", _classifier(), {"split_compounds": False}),
+    "no-maximum": System("no maximum over a span's words", _classifier(), {"max_pooling": False}),
     "no-entity-1": System("weight of “no entity” 1", _classifier(), {"no_entity_weight": 1.0}),
     # what it has not
-    "compounds": System("compounds are read in parts", _classifier(), {"split_compounds": True}),
     "urls": System("links are read as one sub-token", _classifier(), {"shorten_urls": True}),
-    "maximum": System("the maximum over a span's words", _classifier(), {"max_pooling": True}),
     "r-drop": System("R-Drop, weight 2", _classifier(), {"consistency_weight": 2.0}),
     "teachers-tags": System("posts with a teacher's tags", _classifier(teachers_tags=True)),
+    "masked-language": System("encoder pre-trained on the tweets", _pretrained_on_tweets),
     "longer": System("twice the epochs", _classifier(), {"epochs": 4.0}),
     "encoder-slower": System("encoder at 5e-5", _classifier(), {"encoder_learning_rate": 5e-5}),
     "heads-faster": System("heads at 1e-3", _classifier(), {"head_learning_rate": 1e-3}),

@@ -119,7 +119,8 @@ def _best(result: Result) -> int:
 def _machine(result: Result) -> str:
     own = result["machine"]
     versions = ", ".join(f"{name} {own['versions'][name]}" for name in _PACKAGES)
-    return f"{own['cores']} cores of {own['processor']}; {versions}"
+    device = f"{own['gpu']} beside " if own.get("gpu") else ""
+    return f"{device}{own['cores']} cores of {own['processor']}; {versions}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -102,3 +102,14 @@ def test_a_killed_command_goes_on_where_it_was(
     assert len(begun) == 5  # everything was there
     assert command("head_learning_rate=0.001") == 0
     assert len(begun) == 9  # nothing of the changed recipe was
+
+
+def test_two_cells_at_once_give_what_one_after_the_other_does(command: Command, tmp_path: Path) -> None:
+    figures = []
+    for jobs in ("1", "2"):
+        cells = tmp_path / f"cells-{jobs}"
+        assert command("--jobs", jobs, "--cells", str(cells)) == 0
+        results = {path.name: json.loads(path.read_text("utf-8")) for path in cells.iterdir()}
+        figures.append({name: (result["scores"], result["f1_by_epoch"]) for name, result in results.items()})
+    assert len(figures[0]) == 4
+    assert figures[0] == figures[1]

@@ -9,7 +9,15 @@ from transformers import set_seed
 from model.spans import enumerate_spans, span_index
 from tests.benchmarks.quality.__main__ import COMPARISONS, main
 from tests.benchmarks.quality.data import QualityData
-from tests.benchmarks.quality.ideas import BASELINE, IDEAS, SoftenedObjective, smooth_boundaries, smooth_labels
+from tests.benchmarks.quality.ideas import (
+    BASELINE,
+    IDEAS,
+    SoftenedObjective,
+    pretrain_on_tweets,
+    smooth_boundaries,
+    smooth_labels,
+)
+from training.encoders import build
 from training.evaluation import score
 from training.recipe import Recipe, parse_override
 from training.trainer import SMNERTrainer
@@ -127,6 +135,22 @@ def test_layer_wise_decay_slows_the_lower_layers(recipe: Recipe, data: QualityDa
 def test_frozen_word_embeddings_alone_are_not_trained(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
     plain, frozen = (rates(trainer(name, recipe, data, tmp_path)) for name in (BASELINE, "frozen-embeddings"))
     assert plain.keys() - frozen.keys() == {"text_encoder.embeddings.word_embeddings.weight"}
+
+
+def test_an_encoder_learns_the_tweets_at_hand(recipe: Recipe, data: QualityData, tmp_path: Path) -> None:
+    """Before the spans are learnt, which begin with it; the pooler has no part in it."""
+    set_seed(0)
+    smner, processor = build(recipe, data.types, image_feature_size=data.feature_size)
+    before = {name: tensor.clone() for name, tensor in smner.text_encoder.state_dict().items()}
+    pretrain_on_tweets(smner.text_encoder, processor, data.train(processor), recipe, tmp_path, epochs=2)
+    after = smner.text_encoder.state_dict()
+    unchanged = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    assert {name for name in unchanged if tensor_is_learnt(name)} == set()
+    assert any(name.startswith("pooler") for name in unchanged)
+
+
+def tensor_is_learnt(name: str) -> bool:
+    return not name.startswith(("pooler", "embeddings.position_ids", "embeddings.token_type_ids"))
 
 
 def test_the_teachers_tags_are_left_out_but_for_the_idea_to_have_them(
