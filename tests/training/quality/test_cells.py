@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.quality.__main__ import main
+from tests.benchmarks.quality.command import main
 from tests.benchmarks.quality.cells import Cell
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.systems import SYSTEMS

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from transformers import set_seed
 
 from model.spans import enumerate_spans, span_index
-from tests.benchmarks.quality.__main__ import COMPARISONS, main
+from tests.benchmarks.quality.command import COMPARISONS, main
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.ideas import (
     BASELINE,
