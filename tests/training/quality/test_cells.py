@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.quality.command import main
 from tests.benchmarks.quality.cells import Cell
+from tests.benchmarks.quality.command import main
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.systems import SYSTEMS
 from training.recipe import Recipe
