@@ -42,7 +42,10 @@ class CompoundSplitter:
     def __init__(self, vocabulary: Mapping[str, int]) -> None:
         words = dict.fromkeys(word.lower() for word in _whole_words(vocabulary))
         total = math.log(max(2, len(words)))
-        self._costs = {word: math.log(rank * total) for rank, word in enumerate(words, start=1)}
+        self._costs = {
+            word: math.log(rank * total) + (_SHORT if len(word) == 2 else 0.0) for rank, word in enumerate(words, start=1)
+        }
+        self._longest = max(map(len, words), default=0)
 
     def split(self, word: str, *, before: str = "") -> list[str]:
         """The parts of ``word`` in order, which together are the word; ``before`` is the word before it.
@@ -67,21 +70,22 @@ class CompoundSplitter:
         """Where the likeliest parts end, by dynamic programming over the first letters."""
         # of the first 0, 1, … letters: what they cost at least, and where their last part starts
         costs, starts = [0.0], [0]
+        unknown, since = math.inf, 0  # what they cost if their last part is no word, and where that starts
         for end in range(1, len(letters) + 1):
-            cost, start = min((costs[start] + self._cost(letters[start:end]), start) for start in range(end))
+            unknown += _UNKNOWN_LETTER
+            if end >= 3 and (anew := costs[end - 3] + _UNKNOWN + 3 * _UNKNOWN_LETTER) < unknown:
+                unknown, since = anew, end - 3
+            cost, start = unknown, since
+            for other in range(max(0, end - self._longest), end - 1):
+                known = self._costs.get(letters[other:end])
+                if known is not None and costs[other] + known < cost:
+                    cost, start = costs[other] + known, other
             costs.append(cost)
             starts.append(start)
         ends = [len(letters)]
         while start := starts[ends[-1]]:
             ends.append(start)
         return ends[::-1]
-
-    def _cost(self, part: str) -> float:
-        if len(part) < 2:
-            return math.inf
-        if (known := self._costs.get(part)) is not None:
-            return known + (_SHORT if len(part) == 2 else 0.0)
-        return math.inf if len(part) == 2 else _UNKNOWN + _UNKNOWN_LETTER * len(part)
 
 
 def _whole_words(vocabulary: Mapping[str, int]) -> Iterator[str]:
