@@ -55,3 +55,18 @@ def test_neighbours_do_not_change_an_answer_on_the_gpu(
     together = recognizer.recognize_batch(TEXTS, [photo, None, photo])
     alone = [recognizer.recognize(text, image) for text, image in zip(TEXTS, [photo, None, photo], strict=True)]
     assert places(together) == places(alone)
+
+
+def test_photos_in_any_number_have_the_same_features_on_the_gpu(
+    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+) -> None:
+    recognizer = Recognizer(smner, processor, device="cuda")
+    decoded = recognizer.prepare("hi", photo).photo
+    assert decoded is not None
+    (alone,) = recognizer.encode_photos([decoded])
+    for photos, given in ((1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (9, 16)):
+        assert recognizer.photo_batch(photos) == given
+        together = recognizer.encode_photos([decoded] * photos)
+        assert len(together) == photos
+        for features in together:
+            torch.testing.assert_close(features, alone, rtol=1e-3, atol=1e-3)

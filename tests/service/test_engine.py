@@ -94,6 +94,7 @@ def test_warm_up_runs_with_and_without_photos_at_several_lengths_and_a_full_batc
     assert {photo for _, photo, _ in seen} == {True, False}
     assert len({tokens for _, _, tokens in seen}) >= 3
     assert max(size for size, _, _ in seen) == 8
+    assert {1, 2, 4, 8} <= {size for size, photo, _ in seen if photo}  # what the image encoder gets on CUDA
 
 
 def test_a_full_batch_for_which_there_is_no_memory_makes_the_batches_smaller(scripted: ScriptedRecognizer) -> None:
