@@ -101,19 +101,17 @@ class Recognizer:
         path = embedded_checkpoint() if folder is None else Path(folder)
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
-        name = path.resolve().name
-        recognizer = cls(
+        if fold and model.image_encoder is not None:  # on the CPU: a GPU's convolutions are too coarse to compare
+            fold_for_inference(model.image_encoder, size=processor.photos.size)
+        return cls(
             model,
             processor,
             device=device,
             precision=precision,
-            name=name,
+            name=path.resolve().name,
             revision=revision,
             batch_size=batch_size,
         )
-        if fold and model.image_encoder is not None:
-            fold_for_inference(model.image_encoder, size=processor.photos.size)
-        return recognizer
 
     def recognize(self, text: str, image: Photo | None = None) -> list[Entity]:
         """Entities of one post, by position; a text without words has none.
