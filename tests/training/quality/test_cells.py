@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from training.sources import DataSource
 from training.trainer import SMNERTrainer
 
 PEER = "token-classification"
+ROOT = Path(__file__).parents[3]
 Command = Callable[..., int]
 
 
@@ -63,15 +66,20 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def command(recipe: Recipe, source: DataSource, tmp_path: Path) -> Command:
-    """The command on the eight posts, for two systems and two seeds."""
+def options(recipe: Recipe, source: DataSource, tmp_path: Path) -> list[str]:
+    """The command's for the eight posts, two systems and two seeds."""
     settings = recipe.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "tiny.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()), "utf-8")
     places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "RESULTS.md")]
     systems = ["--systems", PEER, "bert-crf", "--seeds", "0", "1"]
-    fixed = ["--recipe", str(file), "--data", str(source.path), *places, *systems]
-    return lambda *more: main([*fixed, "--set", "epochs=1", *more])
+    return ["--recipe", str(file), "--data", str(source.path), *places, *systems, "--set", "epochs=1"]
+
+
+@pytest.fixture
+def command(options: list[str]) -> Command:
+    """The command with them."""
+    return lambda *more: main([*options, *more])
 
 
 def test_a_killed_command_goes_on_where_it_was(
@@ -104,12 +112,30 @@ def test_a_killed_command_goes_on_where_it_was(
     assert len(begun) == 9  # nothing of the changed recipe was
 
 
-def test_two_cells_at_once_give_what_one_after_the_other_does(command: Command, tmp_path: Path) -> None:
-    figures = []
-    for jobs in ("1", "2"):
-        cells = tmp_path / f"cells-{jobs}"
-        assert command("--jobs", jobs, "--cells", str(cells)) == 0
-        results = {path.name: json.loads(path.read_text("utf-8")) for path in cells.iterdir()}
-        figures.append({name: (result["scores"], result["f1_by_epoch"]) for name, result in results.items()})
-    assert len(figures[0]) == 4
-    assert figures[0] == figures[1]
+def test_two_cells_at_once_give_what_one_after_the_other_does(
+    command: Command, options: list[str], tmp_path: Path
+) -> None:
+    """As users start it: processes do not find functions of a module that is run."""
+
+    def figures(folder: Path) -> dict[str, Any]:
+        results = {path.name: json.loads(path.read_text("utf-8")) for path in folder.iterdir()}
+        return {name: (result["scores"], result["f1_by_epoch"]) for name, result in results.items()}
+
+    assert command("--cells", str(tmp_path / "one")) == 0
+    module = [sys.executable, "-m", "tests.benchmarks.quality", *options]
+    subprocess.run([*module, "--jobs", "2", "--cells", str(tmp_path / "two")], check=True, cwd=ROOT)
+    assert len(figures(tmp_path / "one")) == 4
+    assert figures(tmp_path / "one") == figures(tmp_path / "two")
+
+
+def test_settings_are_added_to_those_of_the_comparison(options: list[str], tmp_path: Path) -> None:
+    """The ideas are compared without R-Drop and over two epochs; here over one, and with another learning rate."""
+    recipe, cells = Path(options[options.index("--recipe") + 1]), tmp_path / "cells"
+    text = recipe.read_text("utf-8")
+    recipe.write_text(text.replace("consistency_weight = 0.0", "consistency_weight = 0.5"), "utf-8")
+    assert recipe.read_text("utf-8") != text
+    ideas = ["--compare", "ideas", "--systems", "as-it-is", "--seeds", "0", "--cells", str(cells)]
+    assert main([*options, *ideas, "--set", "head_learning_rate=0.002"]) == 0
+    (result,) = (json.loads(path.read_text("utf-8")) for path in cells.iterdir())
+    own = result["recipe"]
+    assert (own["epochs"], own["consistency_weight"], own["head_learning_rate"]) == (1, 0, 0.002)
