@@ -31,9 +31,13 @@ class ImageEncoder(nn.Module):
                 True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
             )
 
-    def train(self, mode: bool = True) -> Self:
-        """A frozen encoder stays in evaluation mode, so that its batch norms do not move (reading.md, "ResNet")."""
-        return super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - Module's signature
+        """It stays in evaluation mode, so that its batch norms do not move (reading.md, "ResNet").
+
+        Nor do they where it is fine-tuned: batches have few photos, and statistics that follow the trained weights
+        would not fit their average.
+        """
+        return super().train(False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode photos.
