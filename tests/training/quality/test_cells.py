@@ -71,7 +71,8 @@ def options(recipe: Recipe, source: DataSource, tmp_path: Path) -> list[str]:
     settings = recipe.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "tiny.toml"
     file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items()), "utf-8")
-    places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "RESULTS.md")]
+    own = {"--work": "work", "--cells": "cells", "--results": "RESULTS.md"}
+    places = [part for option, name in own.items() for part in (option, str(tmp_path / name))]
     systems = ["--systems", PEER, "bert-crf", "--seeds", "0", "1"]
     return ["--recipe", str(file), "--data", str(source.path), *places, *systems, "--set", "epochs=1"]
 
@@ -134,7 +135,7 @@ def test_settings_are_added_to_those_of_the_comparison(options: list[str], tmp_p
     text = recipe.read_text("utf-8")
     recipe.write_text(text.replace("consistency_weight = 0.0", "consistency_weight = 0.5"), "utf-8")
     assert recipe.read_text("utf-8") != text
-    ideas = ["--compare", "ideas", "--systems", "as-it-is", "--seeds", "0", "--cells", str(cells)]
+    ideas = ["--compare", "ideas", "--systems", "as-it-is", "--seeds", "0"]
     assert main([*options, *ideas, "--set", "head_learning_rate=0.002"]) == 0
     (result,) = (json.loads(path.read_text("utf-8")) for path in cells.iterdir())
     own = result["recipe"]
