@@ -43,7 +43,8 @@ class CompoundSplitter:
         words = dict.fromkeys(word.lower() for word in _whole_words(vocabulary))
         total = math.log(max(2, len(words)))
         self._costs = {
-            word: math.log(rank * total) + (_SHORT if len(word) == 2 else 0.0) for rank, word in enumerate(words, start=1)
+            word: math.log(rank * total) + (_SHORT if len(word) == 2 else 0.0)
+            for rank, word in enumerate(words, start=1)
         }
         self._longest = max(map(len, words), default=0)
 
@@ -77,9 +78,10 @@ class CompoundSplitter:
                 unknown, since = anew, end - 3
             cost, start = unknown, since
             for other in range(max(0, end - self._longest), end - 1):
-                known = self._costs.get(letters[other:end])
-                if known is not None and costs[other] + known < cost:
-                    cost, start = costs[other] + known, other
+                if (known := self._costs.get(letters[other:end])) is None:
+                    continue
+                if (anew := costs[other] + known) < cost or (anew == cost and other < start):
+                    cost, start = anew, other
             costs.append(cost)
             starts.append(start)
         ends = [len(letters)]

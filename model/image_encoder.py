@@ -31,13 +31,16 @@ class ImageEncoder(nn.Module):
                 True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
             )
 
-    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - Module's signature
-        """It stays in evaluation mode, so that its batch norms do not move (reading.md, "ResNet").
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder stays in evaluation mode; batch norms do even where it is fine-tuned.
 
-        Nor do they where it is fine-tuned: batches have few photos, and statistics that follow the trained weights
-        would not fit their average.
+        Statistics that follow the trained weights do not fit the average that is stored in their place (not measured).
         """
-        return super().train(False)
+        super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode photos.

@@ -153,7 +153,8 @@ class Recognizer:
     def photo_batch(self, photos: int) -> int:
         """How many photos the image encoder is given for ``photos``; on CUDA the next power of two.
 
-        cuDNN plans every convolution anew for each number of photos that it has not met, which takes seconds.
+        Batches of a new size took seconds there, most probably since cuDNN plans each convolution for each size anew
+        (service/LOG.md).
         """
         return 1 << (photos - 1).bit_length() if self.device.type == "cuda" else photos
 

@@ -87,7 +87,12 @@ class Settings(BaseSettings):
         int,
         Field(ge=1, le=10_000_000, description="sub-tokens in a batch, padding included; at least the model's limit"),
     ] = 4096
-    max_batch_images: Annotated[int, Field(ge=1, le=10_000, description="photos in a batch")] = 16
+    max_batch_images: Annotated[
+        int,
+        Field(
+            ge=1, le=10_000, description="photos in a batch; a GPU needs memory for as many as the next power of two"
+        ),
+    ] = 16
     max_batch_padding: Annotated[
         float | None,
         Field(

@@ -11,9 +11,9 @@ _USUAL_WORDS = 24  # of a tweet
 
 
 def warm_up_batches(recognizer: Recognizer, budget: Budget) -> Iterator[list[Post]]:
-    """Short, usual and long posts alone, and full batches of usual ones, each with and without a photo.
+    """Short, usual and long posts alone, and a full batch of usual ones, each with and without a photo.
 
-    And as many photos as the image encoder gets at once on CUDA, see :meth:`model.Recognizer.photo_batch`.
+    Where the image encoder gets photos in a few numbers only (:meth:`model.Recognizer.photo_batch`), in each of these.
     """
     side = recognizer.processor.photos.size
     longest = recognizer.processor.max_tokens // 2  # a one-letter word takes one sub-token, two at the very worst
@@ -23,4 +23,7 @@ def warm_up_batches(recognizer: Recognizer, budget: Budget) -> Iterator[list[Pos
         usual = recognizer.prepare("a " * min(_USUAL_WORDS, longest), image)
         full = min(budget.images, max(1, budget.tokens // len(usual.text.input_ids)))
         yield [usual] * full
-    yield from ([usual] * 2**power for power in range(1, (full - 1).bit_length()))
+    given = {recognizer.photo_batch(photos) for photos in range(1, budget.images + 1)}
+    if len(given) < budget.images:
+        short = recognizer.prepare("a", image)
+        yield from ([short] * min(photos, budget.images) for photos in sorted(given))

@@ -1,4 +1,6 @@
+import math
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -47,6 +49,33 @@ def test_camel_case_is_split_wherever_it_stands(word: str, expected: list[str]) 
 @pytest.mark.parametrize("word", ["McCain", "iPhone", "LeBron", "VMAs", "2nd", "NASA", "Paris", "G7", "JLo", "B2B", ""])
 def test_what_is_no_compound_stays_whole(word: str) -> None:
     assert SPLITTER.split(word, before="@") == [word]
+
+
+def cost(parts: tuple[str, ...]) -> float:
+    """Nats by Zipf's law; words of two letters and unknown parts as the module says."""
+    total = 0.0
+    for part in parts:
+        if part in WORDS:
+            total += math.log((1 + WORDS.index(part)) * math.log(len(WORDS))) + (6.0 if len(part) == 2 else 0.0)
+        else:
+            total += 9 + 2.5 * len(part) if len(part) > 2 else math.inf
+    return total
+
+
+def splits(letters: str) -> Iterator[tuple[str, ...]]:
+    """All ways to take letters apart."""
+    yield (letters,)
+    for end in range(1, len(letters)):
+        yield from ((letters[:end], *rest) for rest in splits(letters[end:]))
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, "r", "s", "g", "xyz"]), min_size=1, max_size=4)
+    .map("".join)
+    .filter(lambda handle: 5 <= len(handle) <= 12 and handle not in WORDS)
+)
+def test_no_other_way_to_take_a_handle_apart_is_likelier(handle: str) -> None:
+    assert cost(tuple(SPLITTER.split(handle, before="@"))) == pytest.approx(min(map(cost, splits(handle))))
 
 
 @pytest.mark.parametrize(

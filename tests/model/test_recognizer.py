@@ -235,3 +235,16 @@ def test_scores_are_taken_at_the_checkpoints_temperature(recognizer: Recognizer)
     assert [(e.word, e.entity_group) for e in heated] == [(e.word, e.entity_group) for e in plain]
     assert [e.score for e in heated] == pytest.approx([1 / 5] * len(plain), abs=0.01)
     assert plain
+
+
+def test_photos_that_fill_up_a_batch_change_nothing(
+    recognizer: Recognizer, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = [recognizer.prepare("hi", image).photo for image in (photo, photo.rotate(90), photo.rotate(180))]
+    photos = [one for one in decoded if one is not None]
+    expected = recognizer.encode_photos(photos)
+    monkeypatch.setattr(recognizer, "photo_batch", lambda _: 8)
+    given = recognizer.encode_photos(photos)
+    assert len(given) == len(expected) == 3
+    for ours, theirs in zip(given, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

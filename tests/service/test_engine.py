@@ -94,7 +94,23 @@ def test_warm_up_runs_with_and_without_photos_at_several_lengths_and_a_full_batc
     assert {photo for _, photo, _ in seen} == {True, False}
     assert len({tokens for _, _, tokens in seen}) >= 3
     assert max(size for size, _, _ in seen) == 8
-    assert {1, 2, 4, 8} <= {size for size, photo, _ in seen if photo}  # what the image encoder gets on CUDA
+
+
+def test_warm_up_meets_every_number_of_photos_that_the_image_encoder_gets(
+    scripted: ScriptedRecognizer, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted, "photo_batch", lambda photos: 1 << (photos - 1).bit_length())
+    given: set[int] = set()
+    encode = scripted.model.encode_images
+
+    def encode_images(pixels: torch.Tensor) -> torch.Tensor:
+        given.add(len(pixels))
+        features: torch.Tensor = encode(pixels)
+        return features
+
+    monkeypatch.setattr(scripted.model, "encode_images", encode_images)
+    start()
+    assert given == {1, 2, 4, 8}
 
 
 def test_a_full_batch_for_which_there_is_no_memory_makes_the_batches_smaller(scripted: ScriptedRecognizer) -> None:
