@@ -226,7 +226,8 @@ def check_tracker(recipe: Recipe) -> None:
         raise ValueError(f"report_to: {recipe.report_to} is not installed; there are {', '.join(there)}")
 
 
-def _in_bfloat16(recipe: Recipe) -> bool:
+def in_bfloat16(recipe: Recipe) -> bool:
+    """Whether to train in mixed precision; says so where the recipe wants it and the device has it not."""
     device = choose_device("auto")
     if recipe.bf16 and not has_bfloat16(device):
         join_processes().print(f"{device} has no bfloat16, so this trains in float32")
@@ -245,7 +246,7 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         warmup_steps=recipe.warmup,
         max_grad_norm=1.0,
         seed=recipe.seed,
-        bf16=_in_bfloat16(recipe),
+        bf16=in_bfloat16(recipe),
         use_cpu=not torch.cuda.is_available(),
         eval_strategy="epoch" if evaluate else "no",
         save_strategy="epoch",

@@ -1,7 +1,7 @@
 """Cells: one system trained with one seed and measured, each kept in a file that is named by all it depends on.
 
 A changed recipe, other data or another teacher make other names, so results of different settings never meet in a
-table. The code is not part of the name: its revision stands in the cell, and in the table if cells differ in it.
+table. Code and machine are not part of the name: they stand in the cell, and in the table if cells differ in them.
 """
 
 import json

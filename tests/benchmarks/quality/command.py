@@ -9,11 +9,12 @@ import argparse
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 from tests.benchmarks.posts import SHARED
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparison = COMPARISONS[options.compare]
     if unknown := set(options.systems or ()) - set(comparison.systems):
         parser.error(f"--systems: no {', '.join(sorted(unknown))} among {', '.join(comparison.systems)}")
+    if options.jobs < 1:
+        parser.error(f"--jobs: at least 1, not {options.jobs}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     settings = [*comparison.settings, *options.set]
     cells = _cells(options)
@@ -93,10 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = comparison.systems[result["system"]].title
         scores = "  ".join(f"{part}: F1 {100 * own['f1']:.2f}" for part, own in result["scores"].items())
         minutes = (time.perf_counter() - began) / 60 / trained * (len(waiting) - trained)
-        print(
-            f"[{trained}/{len(waiting)}] {title}, seed {result['seed']}: {scores}; about {minutes:.0f} minutes to go",
-            flush=True,
-        )
+        left = f"; about {minutes:.0f} minutes to go" if trained >= options.jobs else ""
+        print(f"[{trained}/{len(waiting)}] {title}, seed {result['seed']}: {scores}{left}", flush=True)
         write()
     print(f"written to {results}")
     return 0
@@ -112,25 +113,56 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def _trained(cells: list[Cell], given: list[str], jobs: int) -> Iterator[Result]:
-    """Train cells, ``jobs`` of them at once, each in a process of its own; results as they come."""
+    """Train cells in as many processes as ``jobs``, or in this one; results as they come.
+
+    Raises:
+        RuntimeError: a cell failed, it says which; the others are ended.
+    """
     if jobs == 1:
-        yield from (cell.run() for cell in cells)
+        yield from map(_run, cells)
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_read_again, initargs=(given,)) as processes:
-        for done in as_completed([processes.submit(_run, cell.file) for cell in cells]):
-            yield done.result()
+        running = {processes.submit(_run_file, cell.file): cell for cell in cells}
+        try:
+            for done in as_completed(running):
+                yield _result(done, running[done])
+        except BaseException:  # Ctrl-C too: without this the queue would be worked off first
+            processes.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()
+            raise
+
+
+def _result(done: Future[Result], cell: Cell) -> Result:
+    try:
+        return done.result()
+    except Exception as error:
+        raise RuntimeError(f"{cell.title}: {type(error).__name__}: {error}") from error
+
+
+def _run(cell: Cell) -> Result:
+    print(f"{cell.title} …", flush=True)
+    return cell.run()
 
 
 _CELLS: dict[Path, Cell] = {}  # of a process of the pool: cells hold functions, which cannot be sent to it
 
 
 def _read_again(given: list[str]) -> None:
+    """Begin a process of the pool, which ends with the command however that ends."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _CELLS.update((cell.file, cell) for cell in _cells(_parser().parse_args(given)))
 
 
-def _run(file: Path) -> Result:
-    return _CELLS[file].run()
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _run_file(file: Path) -> Result:
+    return _run(_CELLS[file])
 
 
 def _command(given: list[str]) -> str:

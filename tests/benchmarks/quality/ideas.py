@@ -23,7 +23,7 @@ from tests.benchmarks.quality.systems import Make, System, span_trainer
 from training.dataset import IGNORED, PostDataset
 from training.objective import Losses, Objective
 from training.recipe import Recipe
-from training.trainer import SMNERTrainer
+from training.trainer import SMNERTrainer, in_bfloat16
 
 BASELINE = "as-it-is"
 
@@ -74,10 +74,9 @@ def pretrain_on_tweets(
     epochs: float = 10,
 ) -> None:
     """Let a text encoder fill in words that are masked in the tweets at hand (Gururangan et al. 2020)."""
-    model = AutoModelForMaskedLM.from_config(
-        encoder.config
-    )  # its head learns from nothing: no encoder here comes with one
-    model.base_model.load_state_dict(encoder.state_dict(), strict=False)  # but for the pooler, which it has not
+    model = AutoModelForMaskedLM.from_config(encoder.config)  # its head is random: no encoder here comes with one
+    shared = model.base_model.state_dict().keys()  # all but the pooler
+    model.base_model.load_state_dict({name: tensor for name, tensor in encoder.state_dict().items() if name in shared})
     arguments = TrainingArguments(
         output_dir=str(output / "masked-language"),
         num_train_epochs=epochs,
@@ -85,24 +84,25 @@ def pretrain_on_tweets(
         learning_rate=recipe.encoder_learning_rate,
         warmup_steps=0.1,
         weight_decay=recipe.weight_decay,
-        bf16=recipe.bf16,
+        bf16=in_bfloat16(recipe),
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
         report_to="none",
         seed=recipe.seed,
-        disable_tqdm=True,
     )
     examples = [{"input_ids": text.input_ids} for part in tweets for text in part.texts]
     collator = DataCollatorForLanguageModeling(processor.tokenizer)
     Trainer(model, arguments, collator, examples).train()
-    encoder.load_state_dict(model.base_model.state_dict(), strict=False)
+    encoder.load_state_dict({**encoder.state_dict(), **model.base_model.state_dict()})
 
 
 def _pretrained_on_tweets(
     smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
 ) -> SMNERTrainer:
-    pretrain_on_tweets(smner.text_encoder, processor, data.train(processor), recipe, output)
-    return _classifier()(smner, processor, recipe, data, output)
+    trainer = _classifier()(smner, processor, recipe, data, output)
+    with torch.random.fork_rng():  # so that what follows is as random as without
+        pretrain_on_tweets(trainer.model.text_encoder, processor, data.train(processor), recipe, output)
+    return trainer
 
 
 def smooth_labels(_: Spans, classes: Tensor, *, share: float = 0.05) -> Tensor:

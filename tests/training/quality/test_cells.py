@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from tests.benchmarks.quality.cells import Cell
 from tests.benchmarks.quality.command import main
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.systems import SYSTEMS
+from tests.service.conftest import eventually
 from training.recipe import Recipe
 from training.sources import DataSource
 from training.trainer import SMNERTrainer
@@ -140,3 +142,46 @@ def test_settings_are_added_to_those_of_the_comparison(options: list[str], tmp_p
     (result,) = (json.loads(path.read_text("utf-8")) for path in cells.iterdir())
     own = result["recipe"]
     assert (own["epochs"], own["consistency_weight"], own["head_learning_rate"]) == (1, 0, 0.002)
+
+
+def test_when_one_of_the_cells_that_are_trained_at_once_fails_the_others_are_ended(
+    options: list[str], tmp_path: Path
+) -> None:
+    """Here all fail, since there is a file where their folder should be; the queue is not worked off."""
+    (tmp_path / "cells").touch()
+    module = [sys.executable, "-m", "tests.benchmarks.quality", *options, "--seeds", *map(str, range(40))]
+    done = subprocess.run(
+        [*module, "--jobs", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: Token classification, seed" in done.stderr
+    assert done.stdout.count("…") < 10
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
+def test_processes_that_train_cells_end_with_the_command(
+    options: list[str], tmp_path: Path, signal_: signal.Signals
+) -> None:
+    module = [sys.executable, "-m", "tests.benchmarks.quality", *options, "--seeds", *map(str, range(40))]
+    log = tmp_path / "log"
+    with log.open("w") as writer:
+        command = subprocess.Popen([*module, "--jobs", "2"], cwd=ROOT, stdout=writer, stderr=writer)
+    eventually(lambda: log.read_text("utf-8").count("…") >= 3, seconds=90)
+    children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text("utf-8").split()
+    assert len(children) >= 2
+    command.send_signal(signal_)
+    command.wait(30)
+    eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children), seconds=30)
+
+
+def test_a_number_of_processes_that_is_none_is_refused_at_once(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*options, "--jobs", "0"])
+    assert "--jobs: at least 1, not 0" in capsys.readouterr().err
