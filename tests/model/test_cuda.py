@@ -69,4 +69,4 @@ def test_photos_in_any_number_have_the_same_features_on_the_gpu(
         together = recognizer.encode_photos([decoded] * photos)
         assert len(together) == photos
         for features in together:
-            torch.testing.assert_close(features, alone, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(features, alone, rtol=0, atol=0.01 * float(alone.abs().max()))  # TF32
