@@ -54,6 +54,8 @@ def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, mo
         processor.save_pretrained(partial)
         (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
         write_checksums(partial)
+        # safetensors' files are their owner's alone, but who serves a checkpoint may be another than who trained it
+        shutil.copymode(partial / MODEL_CARD_FILE, partial / WEIGHTS_FILE)
         for path in partial.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

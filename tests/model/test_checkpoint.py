@@ -37,6 +37,10 @@ def test_a_checkpoint_has_every_file_and_nothing_else(tiny_checkpoint: Path) -> 
     assert sorted(path.name for path in tiny_checkpoint.iterdir()) == sorted([*FILES, CHECKSUM_FILE])
 
 
+def test_who_may_read_one_of_its_files_may_read_all(tiny_checkpoint: Path) -> None:
+    assert len({path.stat().st_mode for path in tiny_checkpoint.iterdir()}) == 1
+
+
 def test_its_checksums_are_verified_by_sha256sum(tiny_checkpoint: Path) -> None:
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", CHECKSUM_FILE], cwd=tiny_checkpoint, capture_output=True, text=True
