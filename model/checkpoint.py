@@ -81,8 +81,15 @@ def verify_checkpoint(folder: Path) -> str:
         The checkpoint's revision: the SHA-256 of ``SHA256SUMS``, which changes with any of its files.
 
     Raises:
-        InvalidCheckpoint: naming the file that is missing or changed.
+        InvalidCheckpoint: naming the file that is missing, changed or cannot be read.
     """
+    try:
+        return _verify(folder)
+    except OSError as error:
+        raise InvalidCheckpoint(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+
+
+def _verify(folder: Path) -> str:
     if not folder.is_dir():
         raise InvalidCheckpoint(f"{folder}: no such folder")
     if not (folder / CHECKSUM_FILE).is_file():

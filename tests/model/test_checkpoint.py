@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -71,6 +73,22 @@ def test_a_changed_byte_is_refused_with_the_files_name(tiny_checkpoint: Path, na
 def test_a_missing_file_is_refused_with_its_name(tiny_checkpoint: Path, name: str) -> None:
     (tiny_checkpoint / name).unlink()
     with pytest.raises(InvalidCheckpoint, match=f"{name}: missing"):
+        Recognizer.from_pretrained(tiny_checkpoint)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_name(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that belongs to somebody else; root, as whom tests may run, reads everything."""
+    opened = Path.open
+
+    def open_(path: Path, *given: Any, **more: Any) -> Any:
+        if path.name == WEIGHTS_FILE:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", open_)
+    with pytest.raises(InvalidCheckpoint, match=r"model\.safetensors: cannot be read \(Permission denied\)"):
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
