@@ -24,6 +24,6 @@ def warm_up_batches(recognizer: Recognizer, budget: Budget) -> Iterator[list[Pos
         full = min(budget.images, max(1, budget.tokens // len(usual.text.input_ids)))
         yield [usual] * full
     given = {recognizer.photo_batch(photos) for photos in range(1, budget.images + 1)}
-    if len(given) < budget.images:
-        short = recognizer.prepare("a", image)
+    if given != set(range(1, budget.images + 1)):
+        short = recognizer.prepare("a", Image.new("RGB", (side, side)))
         yield from ([short] * min(photos, budget.images) for photos in sorted(given))

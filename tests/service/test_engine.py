@@ -15,6 +15,7 @@ from service.engine import Engine, Ticket
 from service.errors import DeadlineExceeded, InternalError, NotReady, Overloaded
 from service.image_cache import ImageCache
 from service.preparation import PreparedPost
+from service.warmup import warm_up_batches
 from tests.service.conftest import Brake, ScriptedRecognizer, eventually
 
 Start = Callable[..., Engine]
@@ -96,21 +97,17 @@ def test_warm_up_runs_with_and_without_photos_at_several_lengths_and_a_full_batc
     assert max(size for size, _, _ in seen) == 8
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 8, 16])
 def test_warm_up_meets_every_number_of_photos_that_the_image_encoder_gets(
-    scripted: ScriptedRecognizer, start: Start, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch, images: int
 ) -> None:
-    monkeypatch.setattr(scripted, "photo_batch", lambda photos: 1 << (photos - 1).bit_length())
-    given: set[int] = set()
-    encode = scripted.model.encode_images
+    def power_of_two(photos: int) -> int:
+        return 1 << (photos - 1).bit_length()
 
-    def encode_images(pixels: torch.Tensor) -> torch.Tensor:
-        given.add(len(pixels))
-        features: torch.Tensor = encode(pixels)
-        return features
-
-    monkeypatch.setattr(scripted.model, "encode_images", encode_images)
-    start()
-    assert given == {1, 2, 4, 8}
+    monkeypatch.setattr(scripted, "photo_batch", power_of_two)  # as on CUDA
+    batches = warm_up_batches(scripted, Budget(tokens=1024, images=images))
+    met = {power_of_two(len(posts)) for posts in batches if posts[0].photo is not None}
+    assert met == {power_of_two(photos) for photos in range(1, images + 1)}
 
 
 def test_a_full_batch_for_which_there_is_no_memory_makes_the_batches_smaller(scripted: ScriptedRecognizer) -> None:
