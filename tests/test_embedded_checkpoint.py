@@ -51,7 +51,7 @@ def test_the_network_and_processor_work_by_themselves_in_the_precision_they_are_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.86), ("twitter2015", 0.74)])
+@pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.86), ("twitter2015", 0.745)])
 def test_one_model_reaches_its_f1_on_both_benchmarks_without_photos(
     embedded: Recognizer, shared_data: Path, dataset: str, floor: float
 ) -> None:

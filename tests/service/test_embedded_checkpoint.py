@@ -47,9 +47,9 @@ def mentions(tokens: list[str], tags: list[str]) -> set[tuple[str, str]]:
     return set(found)
 
 
-def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(
-    running: Running, pairs: list[dict[str, Any]]
-) -> None:
+@pytest.fixture(scope="module")
+def counts(running: Running, pairs: list[dict[str, Any]]) -> tuple[int, int, int]:
+    """Entities of the pairs that are tagged, that are answered, and that are both."""
     gold = found = right = 0
     for post in pairs:
         answer = running.post(post["text"], post["photo"])
@@ -58,8 +58,18 @@ def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(
         expected = {(kind, mention.removeprefix("#")) for kind, mention in post["gold"]}
         ours = {(entity["entity_group"], "".join(entity["word"].split())) for entity in answer.json()["entities"]}
         gold, found, right = gold + len(expected), found + len(ours), right + len(ours & expected)
-    assert right / gold > 0.7  # of 28: one is 3.6 points
-    assert right / found > 0.7
+    return gold, found, right
+
+
+def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(counts: tuple[int, int, int]) -> None:
+    gold, _, right = counts
+    assert right / gold > 0.75
+
+
+@pytest.mark.xfail(strict=True, reason="22 of 30 answers are right, 0.73 (training/LOG.md, 27 November)")
+def test_most_of_the_answers_to_the_benchmark_pairs_are_right(counts: tuple[int, int, int]) -> None:
+    _, found, right = counts
+    assert right / found > 0.75
 
 
 def test_every_entity_is_a_slice_of_the_text_that_was_sent(running: Running, pairs: list[dict[str, Any]]) -> None:
