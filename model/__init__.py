@@ -6,12 +6,12 @@ checkpoints.
 
 from transformers import AutoConfig
 
-from model.configuration import SMNERConfig
 from model.entities import Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
-from model.processor import SMNERProcessor
+from model.modeling.configuration import SMNERConfig
+from model.modeling.smner import SMNER, SMNEROutput
+from model.preprocessing.processor import SMNERProcessor
 from model.recognizer import Post, Recognizer
-from model.smner import SMNER, SMNEROutput
 
 AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader asks for the folder's configuration
 

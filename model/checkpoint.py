@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from model.configuration import NO_ENTITY, SMNERConfig
 from model.errors import InvalidCheckpoint
-from model.processor import PHOTO_SETTINGS_FILE, SMNERProcessor
-from model.smner import SMNER
+from model.modeling.configuration import NO_ENTITY, SMNERConfig
+from model.modeling.smner import SMNER
+from model.preprocessing.processor import IMAGE_SETTINGS_FILE, SMNERProcessor
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MODEL_CARD_FILE = "README.md"
 CHECKSUM_FILE = "SHA256SUMS"
 _PARTIAL_FOLDER = ".partial"
-REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
+REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
 
 
 def embedded_checkpoint() -> Path:

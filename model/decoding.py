@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.spans import Spans
+from model.modeling.spans import Spans
 
 
 @dataclass(frozen=True, slots=True)

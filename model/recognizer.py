@@ -11,10 +11,10 @@ from torch import Tensor
 from model.checkpoint import embedded_checkpoint, load_model, verify_checkpoint
 from model.decoding import TypedSpan, decode
 from model.entities import Attention, Entity
-from model.image_encoder import fold_for_inference
-from model.photos import MAX_PIXELS, Photo
-from model.processor import EncodedText, SMNERProcessor
-from model.smner import SMNER
+from model.modeling.image_encoder import fold_for_inference
+from model.modeling.smner import SMNER
+from model.preprocessing.images import MAX_PIXELS, ImageSource
+from model.preprocessing.processor import EncodedText, SMNERProcessor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -26,19 +26,19 @@ class Post:
     Attributes:
         source: the text as it came.
         text: its words and sub-tokens.
-        photo: the decoded photo, (3, size, size) uint8, or
+        pixels: the decoded image, (3, size, size) uint8, or
         image_features: what the image encoder has made of it, (1 + m, C) float; both None without a photo.
     """
 
     source: str
     text: EncodedText
-    photo: Tensor | None = None
+    pixels: Tensor | None = None
     image_features: Tensor | None = None
 
     @property
     def has_image(self) -> bool:
         """Whether the post has a photo, decoded or encoded."""
-        return self.photo is not None or self.image_features is not None
+        return self.pixels is not None or self.image_features is not None
 
 
 class Recognizer:
@@ -91,7 +91,7 @@ class Recognizer:
 
         Args:
             fold: whether to make the image encoder faster, with the same answers, at the price that ``model`` cannot be
-                saved any more; see :func:`model.image_encoder.fold_for_inference`.
+                saved any more; see :func:`model.modeling.image_encoder.fold_for_inference`.
 
         Raises:
             InvalidCheckpoint: a file is missing, changed or does not fit; the message names it.
@@ -102,7 +102,7 @@ class Recognizer:
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
         if fold and model.image_encoder is not None:  # on the CPU: a GPU's convolutions are too coarse to compare
-            fold_for_inference(model.image_encoder, size=processor.photos.size)
+            fold_for_inference(model.image_encoder, size=processor.image_settings.size)
         return cls(
             model,
             processor,
@@ -113,7 +113,7 @@ class Recognizer:
             batch_size=batch_size,
         )
 
-    def recognize(self, text: str, image: Photo | None = None) -> list[Entity]:
+    def recognize(self, text: str, image: ImageSource | None = None) -> list[Entity]:
         """Entities of one post, by position; a text without words has none.
 
         Raises:
@@ -121,7 +121,9 @@ class Recognizer:
         """
         return self.run([self.prepare(text, image)])[0]
 
-    def recognize_batch(self, texts: Sequence[str], images: Sequence[Photo | None] | None = None) -> list[list[Entity]]:
+    def recognize_batch(
+        self, texts: Sequence[str], images: Sequence[ImageSource | None] | None = None
+    ) -> list[list[Entity]]:
         """Entities of many posts, in their order; each is the same as if it were asked alone."""
         if images is not None and len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(images)} images")
@@ -134,29 +136,29 @@ class Recognizer:
                 answers[i] = entities
         return answers
 
-    def prepare(self, text: str, image: Photo | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
+    def prepare(self, text: str, image: ImageSource | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
         """Split and tokenise the text and decode the photo; raises :class:`model.errors.InvalidPost`."""
         encoded = self.processor.encode_text(text)
-        photo = None if image is None else self.processor.encode_photo(image, max_pixels=max_pixels)
-        return Post(text, encoded, photo)
+        pixels = None if image is None else self.processor.decode_image(image, max_pixels=max_pixels)
+        return Post(text, encoded, pixels)
 
     @torch.inference_mode()
-    def encode_photos(self, photos: Sequence[Tensor]) -> list[Tensor]:
+    def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Decoded photos, (3, size, size) uint8 each → their features, (1 + m, C) float each, on the device."""
-        padding = [torch.zeros_like(photos[0])] * (self.photo_batch(len(photos)) - len(photos))
-        stacked = torch.stack([*photos, *padding]).to(self.device)
-        pixels = self.processor.photos.normalise(stacked).to(self.model.dtype)
+        padding = [torch.zeros_like(images[0])] * (self.image_batch_size(len(images)) - len(images))
+        stacked = torch.stack([*images, *padding]).to(self.device)
+        pixels = self.processor.image_settings.normalise(stacked).to(self.model.dtype)
         with self._autocast():
             features = self.model.encode_images(pixels.contiguous(memory_format=torch.channels_last))
-        return list(features[: len(photos)].unbind())
+        return list(features[: len(images)].unbind())
 
-    def photo_batch(self, photos: int) -> int:
-        """How many photos the image encoder is given for ``photos``; on CUDA the next power of two.
+    def image_batch_size(self, images: int) -> int:
+        """How many photos the image encoder is given for ``images``; on CUDA the next power of two.
 
         Batches of a new size took seconds there, most probably since cuDNN plans each convolution for each size anew
-        (service/LOG.md).
+        (docs/lab/serving.md).
         """
-        return 1 << (photos - 1).bit_length() if self.device.type == "cuda" else photos
+        return 1 << (images - 1).bit_length() if self.device.type == "cuda" else images
 
     @torch.inference_mode()
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
@@ -187,10 +189,10 @@ class Recognizer:
 
     def _image_features(self, posts: Sequence[Post]) -> list[Tensor | None]:
         features = [post.image_features for post in posts]
-        unseen = [i for i, post in enumerate(posts) if post.photo is not None and post.image_features is None]
+        unseen = [i for i, post in enumerate(posts) if post.pixels is not None and post.image_features is None]
         if unseen:
-            photos = [photo for i in unseen if (photo := posts[i].photo) is not None]
-            for i, encoded in zip(unseen, self.encode_photos(photos), strict=True):
+            pixels = [own for i in unseen if (own := posts[i].pixels) is not None]
+            for i, encoded in zip(unseen, self.encode_images(pixels), strict=True):
                 features[i] = encoded
         return features
 

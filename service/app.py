@@ -9,10 +9,10 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 
 from model import Recognizer
-from service import health, routes
-from service.middleware import RequestMiddleware
-from service.problems import Problem, install_handlers
-from service.service import Service
+from service.http import health, routes
+from service.http.middleware import RequestMiddleware
+from service.http.problems import Problem, install_handlers
+from service.inference.pipeline import Service
 from service.settings import Settings
 
 _DESCRIPTION = """
@@ -23,7 +23,7 @@ Try it: open `POST /recognize` below, press **Try it out**, choose a photo if yo
 
 
 def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
-    """Make the ASGI application; its :class:`~service.service.Service` is ``app.state.service``."""
+    """Make the ASGI application; its :class:`~service.inference.pipeline.Service` is ``app.state.service``."""
     service = Service(settings, recognizer)
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """What the service refuses, each error with the limit it enforces.
 
-The faults of a post itself are :class:`model.InvalidPost`; both trees carry ``code``, and :mod:`service.problems` is
-the one place that turns a code into HTTP.
+The faults of a post itself are :class:`model.InvalidPost`; both trees carry ``code``, and
+:mod:`service.http.problems` is the one place that turns a code into HTTP.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class BodyTooLarge(ServiceError):
         super().__init__(f"the request body {extent} bytes long, at most {limit} are read")
 
 
-class PhotoTooLarge(ServiceError):
+class ImageFileTooLarge(ServiceError):
     """A photo file with more bytes than are read; ``size`` is what had arrived when it was given up."""
 
     code = "image_too_large"
@@ -88,7 +88,7 @@ class TextTooLong(ServiceError):
         super().__init__(f"the text has {characters} characters, at most {limit} are read")
 
 
-class EmptyPhoto(ServiceError):
+class EmptyImage(ServiceError):
     """A photo file without a single byte."""
 
     code = "unreadable_image"

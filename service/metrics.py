@@ -16,8 +16,8 @@ from prometheus_client import (
 )
 
 from model import Entity, Recognizer
-from service.context import STAGES, RequestContext
-from service.problems import KINDS
+from service.http.problems import KINDS
+from service.http.request_context import STAGES, RequestContext
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NO_ROUTE = "none"  # the route label of a path that there is not

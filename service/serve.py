@@ -15,16 +15,16 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 from uvicorn.config import Config
 
+from service.http.protocol import GuardedProtocol
 from service.logs import configure_logs
-from service.memory import keep_freed_memory, made_to_stay
-from service.protocol import GuardedProtocol
+from service.runtime import frozen_objects, keep_freed_memory
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from model import Recognizer
-    from service.service import Service
+    from service.inference.pipeline import Service
 
 _BANNER = """\
 SMNER serves {name} on {device} at {address}
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with bind(settings.host, settings.port) as listener:
-        with made_to_stay():
+        with frozen_objects():
             recognizer = load(settings)
             from service.app import create_app  # imports torch, see load
 

@@ -16,12 +16,14 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from hypothesis import settings
 from PIL import Image
-from skimage import data as free_photos
+from skimage import data as free_images
 from transformers import BertConfig, BertTokenizerFast
 
 from model import SMNER, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
-from model.photos import PhotoSettings
+from model.preprocessing.images import ImageSettings
+
+pytest_plugins = ["tests.training.tiny_run"]  # its dataset and recipe serve the quality benchmark's tests too
 
 settings.register_profile("thorough", max_examples=5000, deadline=None)  # pytest --hypothesis-profile thorough
 
@@ -53,7 +55,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
 
 @pytest.fixture(scope="session")
 def processor(tokenizer: BertTokenizerFast) -> SMNERProcessor:
-    return SMNERProcessor(tokenizer, PhotoSettings(size=64), max_tokens=128)
+    return SMNERProcessor(tokenizer, ImageSettings(size=64), max_tokens=128)
 
 
 @pytest.fixture
@@ -96,16 +98,16 @@ def tiny_checkpoint(tmp_path: Path, smner: SMNER, processor: SMNERProcessor) -> 
 
 
 @pytest.fixture(scope="session")
-def photo() -> Image.Image:
+def image() -> Image.Image:
     """An astronaut in front of a flag, 512 × 512."""
-    return Image.fromarray(free_photos.astronaut())  # type: ignore[no-untyped-call]
+    return Image.fromarray(free_images.astronaut())  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="session")
-def jpeg(photo: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     """The same photo as a JPEG file."""
     buffer = io.BytesIO()
-    photo.save(buffer, "JPEG")
+    image.save(buffer, "JPEG")
     return buffer.getvalue()
 
 

@@ -36,7 +36,11 @@ def test_training_and_service_never_meet_and_the_model_knows_neither() -> None:
 
 @pytest.mark.parametrize(
     ("module", "imported"),
-    [("training/posts.py", "service"), ("service/errors.py", "training.posts"), ("model/words.py", "training")],
+    [
+        ("training/data/posts.py", "service"),
+        ("service/errors.py", "training.data.posts"),
+        ("model/preprocessing/words.py", "training"),
+    ],
 )
 def test_an_import_across_the_border_is_caught(copy: Path, module: str, imported: str) -> None:
     path = copy / module

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from model import SMNER, Recognizer, SMNERProcessor
-from model.bottleneck import mean_rank
 from model.checkpoint import embedded_checkpoint
-from training.analysis import modality_gap, represent
-from training.data import held_out_posts
-from training.evaluate import evaluate, prepare
-from training.files import read_posts
-from training.sources import DataSource
+from model.modeling.bottleneck import mean_rank
+from training.cli.evaluate import evaluate, prepare
+from training.data.readers import read_posts
+from training.data.sources import DataSource
+from training.data.training_data import held_out_posts
+from training.figures.analysis import modality_gap, represent
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +52,26 @@ def test_the_network_and_processor_work_by_themselves_in_the_precision_they_are_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.86), ("twitter2015", 0.745)])
-def test_one_model_reaches_its_f1_on_both_benchmarks_without_photos(
+def test_one_model_reaches_its_f1_on_both_benchmarks_without_images(
     embedded: Recognizer, shared_data: Path, dataset: str, floor: float
 ) -> None:
     report = evaluate(embedded, DataSource(shared_data / dataset), "valid")
     assert report["f1"] >= floor
 
 
-def test_photos_do_not_hurt_on_the_benchmark_pairs(embedded: Recognizer, shared_data: Path, tmp_path: Path) -> None:
+def test_images_do_not_hurt_on_the_benchmark_pairs(embedded: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     pairs = shared_data / "pairs"
     without = tmp_path / "pairs.jsonl"
     records = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text("utf-8").splitlines()]
     without.write_text("".join(json.dumps({**record, "image": None}) + "\n" for record in records), "utf-8")
-    with_photos = evaluate(embedded, DataSource(pairs), "pairs")
+    with_images = evaluate(embedded, DataSource(pairs), "pairs")
     text_only = evaluate(embedded, DataSource(tmp_path), "pairs")
-    assert (with_photos["without_image"], text_only["without_image"]) == (0, len(records))
-    assert with_photos["f1"] >= text_only["f1"]
+    assert (with_images["without_image"], text_only["without_image"]) == (0, len(records))
+    assert with_images["f1"] >= text_only["f1"]
 
 
 @pytest.mark.slow
-def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
+def test_attaching_the_image_changes_few_entities_of_posts_kept_out_of_training(
     embedded: Recognizer, shared_data: Path
 ) -> None:
     source = shared_data / "posts" / "posts.jsonl"
@@ -79,8 +79,8 @@ def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
     posts = held_out_posts(read_posts(source), 500)
     chosen = [texts[post.id] for post in posts]
     alone = _keys(embedded.recognize_batch(chosen))
-    with_photo = _keys(embedded.recognize_batch(chosen, [post.photo for post in posts]))
-    gone, new = len(alone - with_photo), len(with_photo - alone)
+    with_image = _keys(embedded.recognize_batch(chosen, [post.image for post in posts]))
+    gone, new = len(alone - with_image), len(with_image - alone)
     print(f"{len(alone)} entities without the photo; with it {new} new, {gone} gone")
     changed = max(gone, new)
     assert changed <= 0.05 * len(alone), f"{changed} of {len(alone)} entities changed"
@@ -88,7 +88,7 @@ def test_attaching_the_photo_changes_few_entities_of_posts_kept_out_of_training(
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_the_bottleneck_finds_the_photo_of_a_post_kept_out_of_training(embedded: Recognizer, shared_data: Path) -> None:
+def test_the_bottleneck_finds_the_image_of_a_post_kept_out_of_training(embedded: Recognizer, shared_data: Path) -> None:
     """Among 100 photos, at chance the right one comes first for 1 % of the posts and at rank 50.5 in the mean.
 
     Texts and photos, far apart as they are encoded, lie together behind the bottleneck: figure 3 of the paper.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.engine import _STOP_SECONDS
+from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
 from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, of_environment, run, stack
 

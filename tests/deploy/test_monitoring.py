@@ -114,7 +114,7 @@ def test_every_metric_and_label_of_the_proxy_that_is_watched_is_one_of_a_running
 
 
 def test_the_codes_and_routes_of_the_rules_are_real() -> None:
-    from service.problems import KINDS
+    from service.http.problems import KINDS
 
     text = "\n".join(expressions_of_rules() + expressions_of_dashboard())
     codes = {code for codes in re.findall(r'smner_\w+\{code=~?"([^"]+)"', text) for code in codes.split("|")}

@@ -13,7 +13,7 @@ from threading import Thread
 
 import httpx
 
-from service.problems import KINDS, Problem
+from service.http.problems import KINDS, Problem
 from service.serve import bind
 from tests.deploy.conftest import DOCKER, of_system, run, stack
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually, form

@@ -23,9 +23,9 @@ from model.checkpoint import (
     verify_checkpoint,
     write_checksums,
 )
-from model.processor import PHOTO_SETTINGS_FILE
+from model.preprocessing.processor import IMAGE_SETTINGS_FILE
 
-FILES = [CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", "tokenizer_config.json", MODEL_CARD_FILE]
+FILES = [CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", "tokenizer_config.json", MODEL_CARD_FILE]
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -98,7 +98,7 @@ def test_missing_checksums_mean_half_a_checkpoint(tiny_checkpoint: Path) -> None
         verify_checkpoint(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE, PHOTO_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE])
+@pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE])
 def test_checksums_that_leave_out_a_file_are_refused(tiny_checkpoint: Path, name: str) -> None:
     path = tiny_checkpoint / CHECKSUM_FILE
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.endswith(f"  {name}")]
@@ -139,10 +139,10 @@ def test_a_configuration_that_is_no_json_is_refused(tiny_checkpoint: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"size": 64}'])
-def test_photo_settings_that_cannot_be_read_are_refused(tiny_checkpoint: Path, content: str) -> None:
-    (tiny_checkpoint / PHOTO_SETTINGS_FILE).write_text(content, "utf-8")
+def test_image_settings_that_cannot_be_read_are_refused(tiny_checkpoint: Path, content: str) -> None:
+    (tiny_checkpoint / IMAGE_SETTINGS_FILE).write_text(content, "utf-8")
     write_checksums(tiny_checkpoint)
-    with pytest.raises(InvalidCheckpoint, match=PHOTO_SETTINGS_FILE):
+    with pytest.raises(InvalidCheckpoint, match=IMAGE_SETTINGS_FILE):
         Recognizer.from_pretrained(tiny_checkpoint)
 
 

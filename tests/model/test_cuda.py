@@ -20,8 +20,8 @@ def places(answers: list[list[Entity]]) -> list[list[tuple[str, int, int]]]:
     return [[(entity.entity_group, entity.start, entity.end) for entity in entities] for entities in answers]
 
 
-def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, photo: Image.Image) -> None:
-    images = [photo, None, photo]
+def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
+    images = [image, None, image]
     on_cpu = Recognizer(smner, processor, device="cpu").recognize_batch(TEXTS, images)
     on_gpu = Recognizer(smner, processor, device="cuda").recognize_batch(TEXTS, images)
     assert places(on_gpu) == places(on_cpu)
@@ -30,15 +30,15 @@ def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor
 
 
 def test_bfloat16_on_the_gpu_is_close_to_float32_and_runs_in_it(
-    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+    smner: SMNER, processor: SMNERProcessor, image: Image.Image
 ) -> None:
     exact, coarse = (
         Recognizer(smner, processor, device="cuda", precision=precision) for precision in ("float32", "bfloat16")
     )
-    decoded = exact.prepare("hi", photo).photo
+    decoded = exact.prepare("hi", image).pixels
     assert decoded is not None
-    assert coarse.encode_photos([decoded])[0].dtype == torch.bfloat16
-    images = [photo, None, photo]
+    assert coarse.encode_images([decoded])[0].dtype == torch.bfloat16
+    images = [image, None, image]
     scores = [
         {(i, e.start, e.end): e.score for i, answer in enumerate(it.recognize_batch(TEXTS, images)) for e in answer}
         for it in (exact, coarse)
@@ -49,24 +49,24 @@ def test_bfloat16_on_the_gpu_is_close_to_float32_and_runs_in_it(
 
 
 def test_neighbours_do_not_change_an_answer_on_the_gpu(
-    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+    smner: SMNER, processor: SMNERProcessor, image: Image.Image
 ) -> None:
     recognizer = Recognizer(smner, processor, device="cuda")
-    together = recognizer.recognize_batch(TEXTS, [photo, None, photo])
-    alone = [recognizer.recognize(text, image) for text, image in zip(TEXTS, [photo, None, photo], strict=True)]
+    together = recognizer.recognize_batch(TEXTS, [image, None, image])
+    alone = [recognizer.recognize(text, own) for text, own in zip(TEXTS, [image, None, image], strict=True)]
     assert places(together) == places(alone)
 
 
-def test_photos_in_any_number_have_the_same_features_on_the_gpu(
-    smner: SMNER, processor: SMNERProcessor, photo: Image.Image
+def test_images_in_any_number_have_the_same_features_on_the_gpu(
+    smner: SMNER, processor: SMNERProcessor, image: Image.Image
 ) -> None:
     recognizer = Recognizer(smner, processor, device="cuda")
-    decoded = recognizer.prepare("hi", photo).photo
+    decoded = recognizer.prepare("hi", image).pixels
     assert decoded is not None
-    (alone,) = recognizer.encode_photos([decoded])
-    for photos, given in ((1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (9, 16)):
-        assert recognizer.photo_batch(photos) == given
-        together = recognizer.encode_photos([decoded] * photos)
-        assert len(together) == photos
+    (alone,) = recognizer.encode_images([decoded])
+    for images, given in ((1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (9, 16)):
+        assert recognizer.image_batch_size(images) == given
+        together = recognizer.encode_images([decoded] * images)
+        assert len(together) == images
         for features in together:
             torch.testing.assert_close(features, alone, rtol=0, atol=0.01 * float(alone.abs().max()))  # TF32

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.decoding import TypedSpan, _Candidate, best_non_overlapping, decode
-from model.spans import Spans, enumerate_spans
+from model.modeling.spans import Spans, enumerate_spans
 
 Pair = tuple[int, int]
 

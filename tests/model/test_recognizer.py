@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from model import Entity, Recognizer
 from model.errors import TextTooLong, UnsupportedImage
+from model.modeling.spans import span_index
+from model.preprocessing.words import split_words
 from model.recognizer import has_bfloat16
-from model.spans import span_index
-from model.words import split_words
 
 TEXTS = [
     "Kawhi Leonard won it all with the #Raptors 👍🏽",
@@ -27,8 +27,8 @@ TEXTS = [
 
 
 @pytest.fixture
-def images(photo: Image.Image, jpeg: bytes) -> list[Image.Image | bytes | None]:
-    return [photo, None, jpeg, photo, photo.rotate(90), None, jpeg]
+def images(image: Image.Image, jpeg: bytes) -> list[Image.Image | bytes | None]:
+    return [image, None, jpeg, image, image.rotate(90), None, jpeg]
 
 
 def same(left: list[Entity], right: list[Entity]) -> bool:
@@ -111,9 +111,9 @@ def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(
     recognizer: Recognizer, images: list[Image.Image | bytes | None]
 ) -> None:
     coarse = Recognizer(recognizer.model, recognizer.processor, device="cpu", precision="bfloat16")
-    photo = recognizer.prepare("hi", images[0]).photo
-    assert photo is not None
-    assert coarse.encode_photos([photo])[0].dtype == torch.bfloat16
+    image = recognizer.prepare("hi", images[0]).pixels
+    assert image is not None
+    assert coarse.encode_images([image])[0].dtype == torch.bfloat16
     exact, found = (
         {(i, e.start, e.end): e for i, answer in enumerate(it.recognize_batch(TEXTS, images)) for e in answer}
         for it in (recognizer, coarse)
@@ -144,23 +144,23 @@ def test_entities_stand_by_position_without_overlap(recognizer: Recognizer) -> N
     assert all(left.end <= right.start for left, right in pairwise(entities))
 
 
-def test_a_photo_matters(recognizer: Recognizer, photo: Image.Image) -> None:
-    with_photo, without = recognizer.recognize(TEXTS[0], photo), recognizer.recognize(TEXTS[0])
-    assert [entity.score for entity in with_photo] != [entity.score for entity in without]
+def test_a_image_matters(recognizer: Recognizer, image: Image.Image) -> None:
+    with_image, without = recognizer.recognize(TEXTS[0], image), recognizer.recognize(TEXTS[0])
+    assert [entity.score for entity in with_image] != [entity.score for entity in without]
 
 
-def test_bytes_path_and_image_get_the_same_answer(recognizer: Recognizer, photo: Image.Image, tmp_path: Path) -> None:
+def test_bytes_path_and_image_get_the_same_answer(recognizer: Recognizer, image: Image.Image, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    photo.save(path)
-    expected = recognizer.recognize(TEXTS[0], photo)
+    image.save(path)
+    expected = recognizer.recognize(TEXTS[0], image)
     assert recognizer.recognize(TEXTS[0], path) == expected
     assert recognizer.recognize(TEXTS[0], path.read_bytes()) == expected
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t\xa0\u3000"])
-def test_a_text_without_words_has_no_entities(recognizer: Recognizer, photo: Image.Image, text: str) -> None:
+def test_a_text_without_words_has_no_entities(recognizer: Recognizer, image: Image.Image, text: str) -> None:
     assert recognizer.recognize(text) == []
-    assert recognizer.recognize(text, photo) == []
+    assert recognizer.recognize(text, image) == []
 
 
 def test_no_posts_have_no_answers(recognizer: Recognizer) -> None:
@@ -182,8 +182,8 @@ def test_an_invalid_post_is_refused(recognizer: Recognizer) -> None:
         recognizer.recognize("hi", b"no photo")
 
 
-def test_explanations_sum_to_one_over_the_whole_image_and_its_grid(recognizer: Recognizer, photo: Image.Image) -> None:
-    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], photo)], explain=True)
+def test_explanations_sum_to_one_over_the_whole_image_and_its_grid(recognizer: Recognizer, image: Image.Image) -> None:
+    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], image)], explain=True)
     assert entities
     for entity in entities:
         assert entity.attention is not None
@@ -193,12 +193,12 @@ def test_explanations_sum_to_one_over_the_whole_image_and_its_grid(recognizer: R
 
 
 def test_an_explanation_is_the_mean_over_heads_of_the_entitys_own_span(
-    recognizer: Recognizer, photo: Image.Image
+    recognizer: Recognizer, image: Image.Image
 ) -> None:
     """The span is found again by its offsets, independently of the decoding."""
-    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], photo)], explain=True)
+    (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], image)], explain=True)
     with torch.no_grad():
-        attentions = recognizer.model(**recognizer.processor(TEXTS[:1], [photo]), output_attentions=True).attentions
+        attentions = recognizer.model(**recognizer.processor(TEXTS[:1], [image]), output_attentions=True).attentions
     words = split_words(TEXTS[0])
     for entity in entities:
         (first,) = (i for i, word in enumerate(words) if word.start == entity.start)
@@ -209,16 +209,16 @@ def test_an_explanation_is_the_mean_over_heads_of_the_entitys_own_span(
         assert shown == pytest.approx(attentions[0, :, place].mean(0).tolist(), abs=1e-5)
 
 
-def test_only_posts_with_a_photo_are_explained_and_only_when_asked(recognizer: Recognizer, photo: Image.Image) -> None:
-    posts = [recognizer.prepare(TEXTS[0], photo), recognizer.prepare(TEXTS[0])]
-    explained, without_photo = recognizer.run(posts, explain=True)
+def test_only_posts_with_a_image_are_explained_and_only_when_asked(recognizer: Recognizer, image: Image.Image) -> None:
+    posts = [recognizer.prepare(TEXTS[0], image), recognizer.prepare(TEXTS[0])]
+    explained, without_image = recognizer.run(posts, explain=True)
     assert all(entity.attention is not None for entity in explained)
-    assert all(entity.attention is None for entity in without_photo)
+    assert all(entity.attention is None for entity in without_image)
     assert all(entity.attention is None for entity in recognizer.run(posts)[0])
 
 
-def test_explaining_does_not_change_the_answer(recognizer: Recognizer, photo: Image.Image) -> None:
-    posts = [recognizer.prepare(TEXTS[2], photo)]
+def test_explaining_does_not_change_the_answer(recognizer: Recognizer, image: Image.Image) -> None:
+    posts = [recognizer.prepare(TEXTS[2], image)]
     assert same(recognizer.run(posts, explain=True)[0], recognizer.run(posts)[0])
 
 
@@ -237,14 +237,14 @@ def test_scores_are_taken_at_the_checkpoints_temperature(recognizer: Recognizer)
     assert plain
 
 
-def test_photos_that_fill_up_a_batch_change_nothing(
-    recognizer: Recognizer, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+def test_images_that_fill_up_a_batch_change_nothing(
+    recognizer: Recognizer, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoded = [recognizer.prepare("hi", image).photo for image in (photo, photo.rotate(90), photo.rotate(180))]
-    photos = [one for one in decoded if one is not None]
-    expected = recognizer.encode_photos(photos)
-    monkeypatch.setattr(recognizer, "photo_batch", lambda _: 8)
-    given = recognizer.encode_photos(photos)
+    decoded = [recognizer.prepare("hi", turned).pixels for turned in (image, image.rotate(90), image.rotate(180))]
+    images = [one for one in decoded if one is not None]
+    expected = recognizer.encode_images(images)
+    monkeypatch.setattr(recognizer, "image_batch_size", lambda _: 8)
+    given = recognizer.encode_images(images)
     assert len(given) == len(expected) == 3
     for ours, theirs in zip(given, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -16,8 +16,8 @@ from transformers import BertConfig
 from model import SMNER, Entity, Post, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from service.app import create_app
+from service.inference.pipeline import Service
 from service.serve import Server, address_of, bind, server_config
-from service.service import Service
 from service.settings import Settings
 from tests.service.process import ServerProcess, serving_process
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.benchmarks.posts import Post
-from tests.benchmarks.wire import Connection, Reply, Request, get
+from tests.benchmarks.serving.posts import Post
+from tests.benchmarks.serving.wire import Connection, Reply, Request, get
 
 _stamps = itertools.count(2**32)  # no photo is sent twice, so none is answered from the cache
 

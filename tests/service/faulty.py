@@ -31,10 +31,10 @@ class FaultyRecognizer(Recognizer):
                     Clock.ahead = float(seconds)
         return super().run(posts, explain=explain)
 
-    def encode_photos(self, photos: Sequence[Tensor]) -> list[Tensor]:
-        if len(photos) > 1 and any(bool((photo == 255).all()) for photo in photos):
+    def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
+        if len(images) > 1 and any(bool((image == 255).all()) for image in images):
             raise torch.OutOfMemoryError("the photos do not fit")
-        return super().encode_photos(photos)
+        return super().encode_images(images)
 
 
 class Clock:

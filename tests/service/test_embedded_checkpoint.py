@@ -13,12 +13,12 @@ from tests.service.conftest import Running, serving
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    photos: dict[str, Any] = {
+    images: dict[str, Any] = {
         "max_body_bytes": 12_000_000,
         "max_image_bytes": 10_000_000,
         "max_image_pixels": 50_000_000,
     }
-    with serving(Recognizer.from_pretrained(device="cpu"), **photos) as it:
+    with serving(Recognizer.from_pretrained(device="cpu"), **images) as it:
         yield it
 
 
@@ -66,7 +66,7 @@ def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(counts: t
     assert right / gold > 0.75
 
 
-@pytest.mark.xfail(strict=True, reason="22 of 30 answers are right, 0.73 (training/LOG.md, 27 November)")
+@pytest.mark.xfail(strict=True, reason="22 of 30 answers are right, 0.73 (docs/lab/training.md, 27 November)")
 def test_most_of_the_answers_to_the_benchmark_pairs_are_right(counts: tuple[int, int, int]) -> None:
     _, found, right = counts
     assert right / found > 0.75

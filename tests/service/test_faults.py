@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.benchmarks.posts import Post, load_posts
+from tests.benchmarks.serving.posts import Post, load_posts
 from tests.service.conftest import eventually
 from tests.service.crowd import Answer, Seen, ask, raw
 from tests.service.process import ServerProcess, serving_process
@@ -38,7 +38,7 @@ LATEST_PROBE_SECONDS = 1.0
 @pytest.fixture(scope="module")
 def posts() -> list[Post]:
     made_up = load_posts(0, Path("nowhere")).posts  # the same on every machine
-    return [Post(post.text, post.photo + PADDING) for post in made_up]
+    return [Post(post.text, post.image + PADDING) for post in made_up]
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def connect(process: ServerProcess) -> socket.socket:
 
 
 @pytest.mark.usefixtures("memory_comes_back")
-def test_corrupt_photos_among_valid_ones(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
-    photo = posts[0].photo.removesuffix(PADDING)
-    broken = [photo[: len(photo) // 3], photo[:200] + bytes(50_000), b"%PDF-1.7" + bytes(50_000), photo[2:], b"GIF89a"]
+def test_corrupt_images_among_valid_ones(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+    image = posts[0].image.removesuffix(PADDING)
+    broken = [image[: len(image) // 3], image[:200] + bytes(50_000), b"%PDF-1.7" + bytes(50_000), image[2:], b"GIF89a"]
     bad = [Post("Kawhi Leonard", content) for content in broken]
     expected = {**alone, **lone_answers(process, bad)}
     assert {expected[post].outcome for post in bad} == {"415 unsupported_image", "422 unreadable_image"}
@@ -172,10 +172,10 @@ def test_decompression_bombs_are_refused_by_their_headers(
     assert process.peak_memory < before + 64 * MIB
 
 
-def test_photos_as_large_as_is_allowed(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+def test_images_as_large_as_is_allowed(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
     """What they take while they are decoded is given back, or kept for the next one, but not taken anew."""
     large = [png(7_000, 7_000, rows=bytes(7_001) * 7_000), webp(7_000)]
-    bad = [Post("Kawhi Leonard", photo) for photo in large]
+    bad = [Post("Kawhi Leonard", image) for image in large]
     expected = {**alone, **lone_answers(process, bad)}
     assert [expected[post].outcome for post in bad] == ["200", "200"]
     before = process.memory
@@ -260,8 +260,8 @@ def test_running_out_of_memory_in_the_model(
 ) -> None:
     """A batch is halved until it fits, in the image encoder and behind it; a post that never fits is refused."""
     white = file(Image.new("RGB", (64, 64), "white"))
-    huge = [Post("HUGE Kawhi Leonard", posts[0].photo), Post("HUGE Toronto", white), Post("Lake Como", white)]
-    bad = [*huge, Post("TITANIC Kawhi Leonard", posts[1].photo)]
+    huge = [Post("HUGE Kawhi Leonard", posts[0].image), Post("HUGE Toronto", white), Post("Lake Como", white)]
+    bad = [*huge, Post("TITANIC Kawhi Leonard", posts[1].image)]
     expected = {**alone, **lone_answers(process, bad)}
     assert [expected[post].outcome for post in bad] == ["200", "200", "200", "503 overloaded"]
     alone_before = process.metric('smner_batch_size_bucket{le="1.0"}')
@@ -275,7 +275,7 @@ def test_running_out_of_memory_in_the_model(
 @pytest.mark.usefixtures("memory_comes_back")
 def test_exceptions_in_the_model(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
     before = len(process.log())
-    bad = [Post("CRASH Kawhi Leonard", posts[0].photo), Post("CRASH Toronto", posts[1].photo)]
+    bad = [Post("CRASH Kawhi Leonard", posts[0].image), Post("CRASH Toronto", posts[1].image)]
     expected = {**alone, **lone_answers(process, bad)}
     assert {expected[post].outcome for post in bad} == {"500 internal_error"}
     sent = mixed(posts, bad, count=60)
@@ -302,7 +302,7 @@ def test_a_full_image_cache(process: ServerProcess, posts: list[Post], alone: di
 @pytest.mark.usefixtures("memory_comes_back")
 def test_a_clock_that_jumps(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
     """A day ahead, two back: nobody's deadline passes because of it, and none is put off."""
-    jumps = [Post(f"CLOCK {seconds} Kawhi Leonard", posts[0].photo) for seconds in (86_400, -172_800, 3.5, 0)]
+    jumps = [Post(f"CLOCK {seconds} Kawhi Leonard", posts[0].image) for seconds in (86_400, -172_800, 3.5, 0)]
     expected = {**alone, **lone_answers(process, jumps)}
     sent = mixed(posts, jumps, count=100)
     begun = time.monotonic()

@@ -9,9 +9,9 @@ from statistics import median
 
 import pytest
 
-from tests.benchmarks.load import Load, LoadGenerator
-from tests.benchmarks.posts import Post, load_posts
-from tests.benchmarks.report import percentile
+from tests.benchmarks.serving.load import Load, LoadGenerator
+from tests.benchmarks.serving.posts import Post, load_posts
+from tests.benchmarks.serving.report import percentile
 from tests.service.crowd import Answer, ask
 from tests.service.process import ServerProcess, serving_process
 

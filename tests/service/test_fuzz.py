@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from skimage import data as free_photos
+from skimage import data as free_images
 
 from tests.service.conftest import API_KEY, form
 from tests.service.process import ServerProcess
@@ -79,29 +79,29 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 def _files() -> list[bytes]:
     """Files of all four formats, of the kinds that take different ways through their decoders."""
-    photo, other = (
+    image, other = (
         Image.fromarray(load()).resize((160, 120))  # type: ignore[no-untyped-call]
-        for load in (free_photos.astronaut, free_photos.coffee)
+        for load in (free_images.astronaut, free_images.coffee)
     )
     upside_down = Image.Exif()
     upside_down[0x0112] = 3  # orientation
-    transparent = photo.copy()
+    transparent = image.copy()
     transparent.putalpha(128)
     animation: dict[str, Any] = {"save_all": True, "append_images": [other], "duration": 100}
     return [
-        _encoded(photo, "JPEG"),
-        _encoded(photo, "JPEG", progressive=True, exif=upside_down),
-        _encoded(photo.convert("CMYK"), "JPEG"),
-        _encoded(photo.convert("L"), "JPEG", icc_profile=b"no profile"),
-        _encoded(photo, "PNG", exif=upside_down),
-        _encoded(photo.quantize(16), "PNG", transparency=0),
-        _encoded(photo.convert("I;16"), "PNG"),
+        _encoded(image, "JPEG"),
+        _encoded(image, "JPEG", progressive=True, exif=upside_down),
+        _encoded(image.convert("CMYK"), "JPEG"),
+        _encoded(image.convert("L"), "JPEG", icc_profile=b"no profile"),
+        _encoded(image, "PNG", exif=upside_down),
+        _encoded(image.quantize(16), "PNG", transparency=0),
+        _encoded(image.convert("I;16"), "PNG"),
         _encoded(transparent, "PNG", **animation),
-        _encoded(photo, "WEBP"),
+        _encoded(image, "WEBP"),
         _encoded(transparent, "WEBP", lossless=True, exif=upside_down),
-        _encoded(photo, "WEBP", **animation),
-        _encoded(photo, "GIF"),
-        _encoded(photo.quantize(8), "GIF", transparency=0, **animation),
+        _encoded(image, "WEBP", **animation),
+        _encoded(image, "GIF"),
+        _encoded(image.quantize(8), "GIF", transparency=0, **animation),
     ]
 
 
@@ -164,7 +164,7 @@ def with_right_checksums(png: bytes) -> bytes:
 
 @hostile
 @given(file=st.sampled_from(FILES), changes=changes, repair=st.booleans())
-def test_a_damaged_photo_is_read_or_refused_as_documented(
+def test_a_damaged_image_is_read_or_refused_as_documented(
     target: Target, file: bytes, changes: list[Change], repair: bool
 ) -> None:
     content = changed(file, changes)
@@ -178,7 +178,7 @@ def test_a_damaged_photo_is_read_or_refused_as_documented(
 
 @hostile
 @given(start=st.sampled_from([file[:12] for file in FILES] + [b""]), rest=st.binary(max_size=500))
-def test_bytes_that_only_begin_like_a_photo_are_refused(target: Target, start: bytes, rest: bytes) -> None:
+def test_bytes_that_only_begin_like_a_image_are_refused(target: Target, start: bytes, rest: bytes) -> None:
     assert target.try_out(files=form(TEXT, start + rest)).status_code in (413, 415, 422)
 
 

@@ -35,7 +35,7 @@ def test_our_events_and_those_of_libraries_are_lines_of_json(capsys: pytest.Capt
     assert {"event": "Invalid HTTP request received.", "level": "warning"}.items() <= theirs.items()
 
 
-def test_warnings_are_lines_of_json_too_but_none_is_about_a_photo(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_are_lines_of_json_too_but_none_is_about_a_image(capsys: pytest.CaptureFixture[str]) -> None:
     """A damaged photo made Pillow write plain text into the log, and Python remember every new wording for ever."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")

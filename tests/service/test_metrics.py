@@ -1,6 +1,6 @@
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.preparation import PreparedPost
+from service.inference.preprocessing import PreparedPost
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve
 
 NAMES = {

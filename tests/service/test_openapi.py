@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.problems import KINDS
+from service.http.problems import KINDS
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, form
 
 

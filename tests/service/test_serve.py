@@ -13,7 +13,7 @@ import torch
 from model import Post
 from service.serve import address_of, bind, load, main
 from service.settings import Settings
-from tests.benchmarks.posts import load_posts
+from tests.benchmarks.serving.posts import load_posts
 from tests.service.conftest import ScriptedRecognizer, Serve, eventually
 from tests.service.crowd import ask, raw
 from tests.service.process import ROOT, serving_process

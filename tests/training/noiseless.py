@@ -4,8 +4,8 @@ import sys
 
 from torch import Tensor, nn
 
-from model.bottleneck import Gaussian
-from training.train import main
+from model.modeling.bottleneck import Gaussian
+from training.cli.train import main
 
 
 def without_noise() -> None:

@@ -8,15 +8,15 @@ import torch
 from model import SMNER, Recognizer, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from model.errors import TextTooLong
-from model.image_encoder import ImageEncoder
+from model.modeling.image_encoder import ImageEncoder
 from tests.training.architectures import ARCHITECTURES, MAX_TOKENS, WORDS, Architecture
-from training.dataset import Collator, PostDataset
-from training.encoders import build
-from training.objective import Objective
-from training.posts import LabelledPost, TypedWords
-from training.recipe import Recipe
-from training.sources import DataSource
-from training.train import main
+from training.cli.train import main
+from training.data.dataset import Collator, PostDataset
+from training.data.posts import LabelledPost, TypedWords
+from training.data.sources import DataSource
+from training.learning.encoders import build
+from training.learning.objective import Objective
+from training.recipes.recipe import Recipe
 
 TYPES = ["PER", "LOC"]
 POSTS = [

@@ -16,16 +16,16 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainerState
 
-import training.run
+import training.learning.run
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from tests.conftest import Start
-from training.image_feature_writer import ImageFeatureWriter
-from training.recipe import Recipe
-from training.run import train
-from training.run_folder import last_checkpoint
-from training.sources import DataSource
-from training.train import main
-from training.trainer import SMNERTrainer
+from training.cli.train import main
+from training.data.sources import DataSource
+from training.features.image_feature_writer import ImageFeatureWriter
+from training.learning.run import train
+from training.learning.run_folder import last_checkpoint
+from training.learning.trainer import SMNERTrainer
+from training.recipes.recipe import Recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +108,7 @@ MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
         die_the_second_time(SMNERTrainer._save_optimizer_and_scheduler),
     ),
     "the trainer's state is written": (TrainerState, "save_to_json", half_a_state),
-    "the last step is done": (training.run, "save_checkpoint", die),
+    "the last step is done": (training.learning.run, "save_checkpoint", die),
     "the checkpoint's files take their places": (Path, "replace", half_of_the_files),
 }
 
@@ -177,7 +177,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_checkpoint_before_stays_whole(
             self.add_callback(Fill())
 
     def work() -> None:
-        vars(training.run)["SMNERTrainer"] = Filling
+        vars(training.learning.run)["SMNERTrainer"] = Filling
         with (tmp_path / "stderr").open("w") as sys.stderr:
             status = main(command)
         (tmp_path / "status").write_text(str(status), "utf-8")
@@ -203,7 +203,7 @@ def test_sigterm_is_answered_as_ctrl_c_with_the_way_to_go_on(
     source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    monkeypatch.setattr("training.train.train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("training.cli.train.train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["compact", "--data", str(source.path), "--output", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "smner-train: interrupted; the same command with --resume goes on\n"
 

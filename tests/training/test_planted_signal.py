@@ -19,14 +19,14 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizerFast
 
 from model import Recognizer
-from training.dataset import Collator, PostDataset
-from training.evaluate import evaluate
-from training.files import read_posts
-from training.image_features import ImageFeatureFile
-from training.posts import LabelledPost
-from training.recipe import Recipe
-from training.run import train
-from training.sources import DataSource
+from training.cli.evaluate import evaluate
+from training.data.dataset import Collator, PostDataset
+from training.data.posts import LabelledPost
+from training.data.readers import read_posts
+from training.data.sources import DataSource
+from training.features.image_features import ImageFeatureFile
+from training.learning.run import train
+from training.recipes.recipe import Recipe
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 REGIONS, CHANNELS = 16, 16
@@ -156,7 +156,7 @@ def recipe(tokenizer: BertTokenizerFast, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def with_photos(planted: Planted, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+def with_images(planted: Planted, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     """Trained on the posts and their photos."""
     result = train(recipe, [planted.right], tmp_path_factory.mktemp("with-photos"))
     return Recognizer.from_pretrained(result.checkpoint, device="cpu")
@@ -174,19 +174,19 @@ def f1(recognizer: Recognizer, source: DataSource) -> float:
 
 
 @pytest.mark.slow
-def test_smner_reads_the_type_off_the_photo_where_text_alone_cannot_know_it(
-    planted: Planted, with_photos: Recognizer, text_f1: float
+def test_smner_reads_the_type_off_the_image_where_text_alone_cannot_know_it(
+    planted: Planted, with_images: Recognizer, text_f1: float
 ) -> None:
-    print(f"F1 {f1(with_photos, planted.right):.3f}, text alone {text_f1:.3f}")
-    assert f1(with_photos, planted.right) >= 0.95
+    print(f"F1 {f1(with_images, planted.right):.3f}, text alone {text_f1:.3f}")
+    assert f1(with_images, planted.right) >= 0.95
     assert text_f1 <= GUESSED
 
 
 @pytest.mark.slow
-def test_other_posts_photos_bring_it_back_to_the_texts_level(
-    planted: Planted, with_photos: Recognizer, text_f1: float
+def test_other_posts_images_bring_it_back_to_the_texts_level(
+    planted: Planted, with_images: Recognizer, text_f1: float
 ) -> None:
-    shuffled = f1(with_photos, planted.shuffled)
+    shuffled = f1(with_images, planted.shuffled)
     print(f"F1 with other posts' photos {shuffled:.3f}, text alone {text_f1:.3f}")
     assert shuffled <= GUESSED
     assert shuffled == pytest.approx(text_f1, abs=0.15)
@@ -194,13 +194,13 @@ def test_other_posts_photos_bring_it_back_to_the_texts_level(
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_entities_look_at_the_region_that_tells_their_type(planted: Planted, with_photos: Recognizer) -> None:
+def test_entities_look_at_the_region_that_tells_their_type(planted: Planted, with_images: Recognizer) -> None:
     """Looking everywhere alike, a span would give each of 17 keys 0.06."""
-    model, file = with_photos.model, planted.right.image_features
+    model, file = with_images.model, planted.right.image_features
     assert file is not None
     posts = planted.right.read("held_out")
-    dataset = PostDataset(posts, with_photos.processor, features=ImageFeatureFile(file), features_by_id=True)
-    collator = Collator(with_photos.processor, model.config.label2id, model.config.max_span_width)
+    dataset = PostDataset(posts, with_images.processor, features=ImageFeatureFile(file), features_by_id=True)
+    collator = Collator(with_images.processor, model.config.label2id, model.config.max_span_width)
     batch = collator([dataset[i] for i in range(len(dataset))])
     rows, entities = (batch.pop("labels") > 0).nonzero(as_tuple=True)
     weights = model(**batch, output_attentions=True).attentions.mean(1)[rows, entities]  # (entities, 1 + m)

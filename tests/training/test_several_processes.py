@@ -17,15 +17,15 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import set_seed
 
-from model.bottleneck import Gaussian
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
+from model.modeling.bottleneck import Gaussian
 from tests.training.noiseless import without_noise
-from training.dataset import Collator, PostDataset
-from training.encoders import build
-from training.objective import Objective
-from training.recipe import Recipe
-from training.run import train
-from training.sources import DataSource
+from training.data.dataset import Collator, PostDataset
+from training.data.sources import DataSource
+from training.learning.encoders import build
+from training.learning.objective import Objective
+from training.learning.run import train
+from training.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 Together = Callable[[Callable[[int], object]], None]
@@ -134,7 +134,7 @@ def test_fsdp_has_the_gradients_of_one_process(
     objective = Objective(no_entity_weight=0.5, cmib_weight=1.0, cmib_beta=0.01, consistency_weight=0.0)
     set_seed(0)
     model, processor = build(recipe, ["PER", "LOC"])
-    examples = PostDataset(twelve.read("train"), processor, decode_photos=True)
+    examples = PostDataset(twelve.read("train"), processor, decode_images=True)
     collator = Collator(processor, model.config.label2id, recipe.max_span_width)
 
     def gradients(network: torch.nn.Module, posts: list[int]) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def test_fsdp_has_the_gradients_of_one_process(
     torch.testing.assert_close(torch.load(tmp_path / "0"), whole, rtol=1e-4, atol=1e-5)
 
 
-def test_dropped_photos_and_noise_differ_between_processes(
+def test_dropped_images_and_noise_differ_between_processes(
     recipe: Recipe, twelve: DataSource, together: Together, tmp_path: Path
 ) -> None:
     def work(rank: int) -> None:

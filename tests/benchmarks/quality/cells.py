@@ -17,12 +17,12 @@ from transformers import set_seed
 
 from tests.benchmarks.quality.data import QualityData, fingerprint, write_whole
 from tests.benchmarks.quality.systems import System
-from tests.benchmarks.report import machine
-from training.dataset import PostDataset
-from training.evaluation import Predictions, mentions, score, score_by_mention, score_by_type
-from training.posts import LabelledPost
-from training.recipe import Recipe
-from training.trainer import SMNERTrainer
+from tests.benchmarks.serving.report import machine
+from training.data.dataset import PostDataset
+from training.data.posts import LabelledPost
+from training.learning.trainer import SMNERTrainer
+from training.recipes.recipe import Recipe
+from training.scoring.evaluation import Predictions, mentions, score, score_by_mention, score_by_type
 
 Result = dict[str, Any]
 

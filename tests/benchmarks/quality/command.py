@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
-from tests.benchmarks.posts import SHARED
 from tests.benchmarks.quality import ideas, systems
 from tests.benchmarks.quality.cells import Cell, Result
 from tests.benchmarks.quality.data import prepare, write_whole
 from tests.benchmarks.quality.systems import System
 from tests.benchmarks.quality.table import document
-from training.recipe import Recipe, parse_override
-from training.sources import DataSource
-from training.train import add_data_arguments, data_sources
+from tests.benchmarks.serving.posts import SHARED
+from training.cli.train import add_data_arguments, data_sources
+from training.data.sources import DataSource
+from training.recipes.recipe import Recipe, parse_override
 
 _SYSTEMS_HEAD = """\
 # SMNER and its peers
@@ -55,9 +55,9 @@ class Comparison:
 
 
 COMPARISONS = {
-    "systems": Comparison(systems.SYSTEMS, systems.BASELINE, [], Path("training/RESULTS.md"), _SYSTEMS_HEAD),
+    "systems": Comparison(systems.SYSTEMS, systems.BASELINE, [], Path("docs/lab/results.md"), _SYSTEMS_HEAD),
     "ideas": Comparison(
-        ideas.IDEAS, ideas.BASELINE, ["epochs=2", "consistency_weight=0"], Path("training/IDEAS.md"), _IDEAS_HEAD
+        ideas.IDEAS, ideas.BASELINE, ["epochs=2", "consistency_weight=0"], Path("docs/lab/ideas.md"), _IDEAS_HEAD
     ),
 }
 
@@ -187,5 +187,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--work", type=Path, default=Path("runs/quality"), help="for the teacher and the photos (%(default)s)")
     add("--cells", type=Path, default=Path("training/results"), help="where results are kept (%(default)s)")
-    add("--results", type=Path, help="where the table goes (training/RESULTS.md, training/IDEAS.md)")
+    add("--results", type=Path, help="where the table goes (docs/lab/results.md, docs/lab/ideas.md)")
     return parser

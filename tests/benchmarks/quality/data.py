@@ -12,15 +12,15 @@ from typing import Any
 from model import SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, load_model
 from model.recognizer import choose_device
-from training.data import Part, TrainingData
-from training.dataset import Collator, PostDataset
-from training.encoders import FrozenImageEncoder
-from training.evaluation import predict
-from training.image_features import ImageFeatureFile, cache_images
-from training.posts import LabelledPost, TypedWords
-from training.recipe import Recipe
-from training.run import train
-from training.sources import DataSource
+from training.data.dataset import Collator, PostDataset
+from training.data.posts import LabelledPost, TypedWords
+from training.data.sources import DataSource
+from training.data.training_data import Part, TrainingData
+from training.features.image_features import ImageFeatureFile, cache_images
+from training.learning.encoders import FrozenImageEncoder
+from training.learning.run import train
+from training.recipes.recipe import Recipe
+from training.scoring.evaluation import predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def prepare(recipe: Recipe, sources: Sequence[DataSource], work: Path) -> Qualit
                     "valid_sha256": source.checksum("valid"),
                     "posts": len(part.train),
                     "gold": len(own),
-                    "photos": _photos(part, file),
+                    "photos": _images(part, file),
                     "image_encoder": file and file.encoder,
                 }
                 for part, file, own, source in zip(data.parts, features, gold, sources, strict=True)
@@ -171,19 +171,19 @@ def _ask_teacher(
 def _features(recipe: Recipe, part: Part, work: Path) -> ImageFeatureFile | None:
     if part.image_features is not None:
         return ImageFeatureFile(part.image_features)
-    photos = part.photos()
-    if not photos or recipe.image_encoder is None:
+    images = part.images()
+    if not images or recipe.image_encoder is None:
         return None
     path = work / f"photos-{part.name}.safetensors"
     encoder = FrozenImageEncoder.load(recipe.image_encoder, recipe.image_encoder_weights, pretrained=recipe.pretrained)
-    for photo in cache_images(photos, path, encoder):  # which knows what it has encoded before
-        print(f"{photo}: cannot be read, its post is one without a photo")
+    for image in cache_images(images, path, encoder):  # which knows what it has encoded before
+        print(f"{image}: cannot be read, its post is one without a photo")
     return ImageFeatureFile(path)
 
 
-def _photos(part: Part, file: ImageFeatureFile | None) -> int:
+def _images(part: Part, file: ImageFeatureFile | None) -> int:
     """How many training posts have a photo that is used."""
     if file is None:
         return 0
     by_id = part.image_features is not None
-    return sum((post.photo.stem if post.photo else post.id if by_id else None) in file for post in part.train)
+    return sum((post.image.stem if post.image else post.id if by_id else None) in file for post in part.train)

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from model import SMNER, SMNERConfig, SMNERProcessor
-from model.smner import SMNEROutput
-from model.spans import Spans
+from model.modeling.smner import SMNEROutput
+from model.modeling.spans import Spans
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.systems import Make, System, span_trainer
-from training.dataset import IGNORED, PostDataset
-from training.objective import Losses, Objective
-from training.recipe import Recipe
-from training.trainer import SMNERTrainer, in_bfloat16
+from training.data.dataset import IGNORED, PostDataset
+from training.learning.objective import Losses, Objective
+from training.learning.trainer import SMNERTrainer, in_bfloat16
+from training.recipes.recipe import Recipe
 
 BASELINE = "as-it-is"
 
@@ -130,7 +130,7 @@ class SoftenedObjective(Objective):
     soften: Soften
 
     def __call__(self, output: SMNEROutput, labels: Tensor) -> Losses:
-        """As :meth:`training.objective.Objective.__call__`."""
+        """As :meth:`training.learning.objective.Objective.__call__`."""
         assert output.logits is not None
         assert output.spans is not None
         real = labels != IGNORED

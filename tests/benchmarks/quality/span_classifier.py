@@ -6,11 +6,11 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from model import SMNER, SMNERConfig
-from model.classifier import SpanClassifier
-from model.morphology import MorphInputs
-from model.smner import SMNEROutput
-from model.span_encoder import SpanEncoder
-from model.spans import Spans, enumerate_spans
+from model.modeling.classifier import SpanClassifier
+from model.modeling.morph_inputs import MorphInputs
+from model.modeling.smner import SMNEROutput
+from model.modeling.span_encoder import SpanEncoder
+from model.modeling.spans import Spans, enumerate_spans
 
 
 class TextSpanClassifier(PreTrainedModel):
@@ -62,6 +62,6 @@ class TextSpanClassifier(PreTrainedModel):
         return SMNEROutput(spans.place(self.score(states, word_starts, word_ends, morphs, spans)), spans)
 
     def score(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
-        """Logits of the real spans, (R, 1 + types); arguments as of :meth:`model.span_encoder.SpanEncoder.forward`."""
+        """Logits of the real spans, (R, 1 + types); arguments as in :meth:`SpanEncoder.forward`."""
         logits: Tensor = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
         return logits

@@ -20,10 +20,10 @@ from model import SMNER, SMNERProcessor
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.taggers import TagCollator, TaggerTrainer, WordTagger
-from training.dataset import Collator
-from training.encoders import build
-from training.recipe import Recipe
-from training.trainer import SMNERTrainer
+from training.data.dataset import Collator
+from training.learning.encoders import build
+from training.learning.trainer import SMNERTrainer
+from training.recipes.recipe import Recipe
 
 # what makes a trainer: of SMNER as the recipe has it, its processor, the recipe, the data and a folder for checkpoints
 Make = Callable[[SMNER, SMNERProcessor, Recipe, QualityData, Path], SMNERTrainer]

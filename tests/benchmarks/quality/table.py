@@ -11,7 +11,7 @@ _PACKAGES = ("python", "torch", "transformers")
 
 
 def document(cells: Sequence[Cell], *, head: str, baseline: str, command: str, recipe: str) -> str:
-    """All of ``training/RESULTS.md`` or ``training/IDEAS.md``; cells without a result are listed as missing.
+    """All of ``docs/lab/results.md`` or ``docs/lab/ideas.md``; cells without a result are listed as missing.
 
     Args:
         head: what the comparison is about.

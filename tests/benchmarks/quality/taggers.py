@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from transformers import AutoModelForTokenClassification
 
 from model import SMNER, SMNERProcessor
-from model.morphology import Morph, MorphInputs, text_inputs
-from model.processor import Batch
+from model.modeling.morph_inputs import MorphInputs, text_inputs
+from model.morphs import Morph
+from model.preprocessing.processor import Batch
 from tests.benchmarks.quality.tags import IndependentTags, LinearChainCRF, TagModel
-from training.dataset import Collator, Example, PostDataset
-from training.evaluation import Predictions, ask
-from training.objective import symmetric_divergence
-from training.posts import entities_of_tags
-from training.recipe import Recipe
-from training.trainer import SMNERTrainer
+from training.data.dataset import Collator, Example, PostDataset
+from training.data.posts import entities_of_tags
+from training.learning.objective import symmetric_divergence
+from training.learning.trainer import SMNERTrainer
+from training.recipes.recipe import Recipe
+from training.scoring.evaluation import Predictions, ask
 
 
 def bio_tags(types: Sequence[str]) -> list[str]:

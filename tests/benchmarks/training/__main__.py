@@ -17,8 +17,8 @@ from torchvision.models.resnet import Bottleneck
 from transformers.utils import logging
 
 from model import SMNER
-from model.image_encoder import ImageEncoder
-from tests.benchmarks.posts import SHARED
+from model.modeling.image_encoder import ImageEncoder
+from tests.benchmarks.serving.posts import SHARED
 from tests.benchmarks.training.measure import (
     AUTHORS,
     CACHE,
@@ -39,11 +39,11 @@ from tests.benchmarks.training.ways import (
     quantiles,
     training_posts,
 )
-from training.dataset import Collator, PostDataset
-from training.encoders import FrozenImageEncoder, build
-from training.image_features import ImageFeatureFile
-from training.recipe import Recipe
-from training.trainer import SMNERTrainer
+from training.data.dataset import Collator, PostDataset
+from training.features.image_features import ImageFeatureFile
+from training.learning.encoders import FrozenImageEncoder, build
+from training.learning.trainer import SMNERTrainer
+from training.recipes.recipe import Recipe
 
 PAPER = {
     "text_encoder": "config:bert",
@@ -70,29 +70,29 @@ def _measure(options: argparse.Namespace, folder: Path) -> TrainingReport:
     source, posts = training_posts(options.data, folder)
     torch.manual_seed(recipe.seed)
     model, processor = build(recipe, entity_types())
-    encoder = FrozenImageEncoder(str(recipe.image_encoder), _tamed(model), processor.photos)
+    encoder = FrozenImageEncoder(str(recipe.image_encoder), _tamed(model), processor.image_settings)
 
     plain, padded = (
         kind(processor, model.config.label2id, recipe.max_span_width) for kind in (Collator, PaddedCollator)
     )
-    authors = Way(PostDataset(posts, processor, decode_photos=True), padded)
+    authors = Way(PostDataset(posts, processor, decode_images=True), padded)
     trainer = SMNERTrainer(model, recipe, plain, train=[authors.dataset], valid={}, output=folder / "trainer")
     order, size = list(trainer._get_train_sampler()), recipe.batch_size
     batches = [order[at : at + size] for at in range(0, len(order), size)]
     lengths = [authors.dataset.length(index) for index in range(len(posts))]
     sample = quantiles(batches, lengths, options.batches)
     chosen = [index for batch in sample for index in batch]
-    photos = [photo for index in chosen if (photo := posts[index].photo) is not None]
+    images = [image for index in chosen if (image := posts[index].image) is not None]
 
     settings = {"batches": options.batches, "rounds": options.rounds, "threads": torch.get_num_threads()}
     report = TrainingReport(settings | {"source": source, "batch_size": size}, len(posts))
     report.costs = {
-        (CACHE, OURS): Cost(len(set(photos))),
+        (CACHE, OURS): Cost(len(set(images))),
         **{(kind, way): Cost(len(chosen)) for kind in (STEP, FORWARD) for way in (OURS, AUTHORS)},
     }
     file = folder / "features.safetensors"
     for number in range(options.rounds):
-        report.costs[CACHE, OURS].measure(partial(build_cache, photos, file, encoder))
+        report.costs[CACHE, OURS].measure(partial(build_cache, images, file, encoder))
         ours = Way(PostDataset(posts, processor, features=ImageFeatureFile(file)), plain)
         if number == 0:
             for way in (ours, authors):

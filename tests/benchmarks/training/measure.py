@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from model.processor import Batch
-from tests.benchmarks.report import Figure, machine, table
+from model.preprocessing.processor import Batch
+from tests.benchmarks.serving.report import Figure, machine, table
 from tests.benchmarks.training.ways import Way
-from training.encoders import FrozenImageEncoder
-from training.image_features import cache_images
-from training.trainer import SMNERTrainer
+from training.features.image_features import cache_images
+from training.learning.encoders import FrozenImageEncoder
+from training.learning.trainer import SMNERTrainer
 
 OURS, AUTHORS = "this package", "the authors' way"
 FORWARD, STEP, CACHE = "forward pass on ready features", "training step", "cache build"
@@ -65,10 +65,10 @@ def forward(trainer: SMNERTrainer, batches: list[Batch]) -> list[torch.Tensor]:
     return [output.logits[output.spans.mask] for output in outputs]
 
 
-def build_cache(photos: list[Path], file: Path, encoder: FrozenImageEncoder) -> None:
+def build_cache(images: list[Path], file: Path, encoder: FrozenImageEncoder) -> None:
     """Encode photos into a new file."""
     file.unlink(missing_ok=True)
-    cache_images(photos, file, encoder)
+    cache_images(images, file, encoder)
 
 
 @dataclass(slots=True)

@@ -2,8 +2,8 @@ import torch
 
 from model import SMNER, SMNERProcessor
 from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, quantiles
-from training.dataset import IGNORED, Collator, PostDataset
-from training.posts import LabelledPost, TypedWords
+from training.data.dataset import IGNORED, Collator, PostDataset
+from training.data.posts import LabelledPost, TypedWords
 
 
 def test_the_authors_padding_is_128_sub_tokens_and_506_spans_and_changes_no_answer(

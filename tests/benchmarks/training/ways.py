@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from model.configuration import ENTITY_TYPES
-from model.processor import Batch
-from model.words import split_words
-from tests.benchmarks.posts import load_posts
-from training.dataset import Collator, Example, PostDataset
-from training.posts import LabelledPost
-from training.sources import DataSource
+from model.modeling.configuration import ENTITY_TYPES
+from model.preprocessing.processor import Batch
+from model.preprocessing.words import split_words
+from tests.benchmarks.serving.posts import load_posts
+from training.data.dataset import Collator, Example, PostDataset
+from training.data.posts import LabelledPost
+from training.data.sources import DataSource
 
 AUTHORS_LENGTH = 128  # sub-tokens and words alike
 
@@ -60,16 +60,16 @@ def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
         folder: where made-up photos are written.
     """
     if (data / "twitter2017").is_dir() and (data / "posts" / "images").is_dir():
-        photos = cycle(sorted((data / "posts" / "images").iterdir()))
+        images = cycle(sorted((data / "posts" / "images").iterdir()))
         texts = DataSource(data / "twitter2017").read("train")
         return "Twitter-2017 texts, photos of data/posts", [
-            replace(post, photo=photo) for post, photo in zip(texts, photos, strict=False)
+            replace(post, image=image) for post, image in zip(texts, images, strict=False)
         ]
     posts = []
     for number, made_up in enumerate(load_posts(_MADE_UP, data).posts):
-        photo = folder / f"{number}.jpg"
-        photo.write_bytes(made_up.photo)
-        posts.append(LabelledPost(photo.stem, tuple(word.text for word in split_words(made_up.text)), (), photo))
+        image = folder / f"{number}.jpg"
+        image.write_bytes(made_up.image)
+        posts.append(LabelledPost(image.stem, tuple(word.text for word in split_words(made_up.text)), (), image))
     return "made-up posts", posts
 
 

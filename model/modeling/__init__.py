@@ -1,0 +1,1 @@
+"""The network: what SMNER computes, from tensors to tensors. It knows no text and no files."""

@@ -1,0 +1,50 @@
+"""Tells an uncased text encoder how each word is written.
+
+Notation: B posts, T sub-tokens, n words, d width of the text encoder.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from model.morphs import Morph
+
+
+class MorphInputs(nn.Module):
+    """What tells an uncased text encoder how a word is written: an embedding of its morph, added to its sub-tokens'.
+
+    Not in the paper, whose morphs reach the spans alone, where the encoder cannot weigh them against the context. It
+    starts at zero, so that a pretrained encoder starts as it was trained.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(len(Morph), width, padding_idx=Morph.PADDING)
+
+    def forward(self, embeddings: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor) -> Tensor:
+        """Add to the embeddings of each word's sub-tokens; those outside words (special tokens, padding) stay.
+
+        Args:
+            embeddings: (B, T, d) float, of sub-tokens.
+            word_starts, word_ends, morphs: (B, n) int64, as :meth:`model.SMNER.forward` takes them.
+        """
+        position = torch.arange(embeddings.shape[1], device=morphs.device)  # (T,)
+        inside = (word_starts[..., None] <= position) & (position <= word_ends[..., None])  # (B, n, T)
+        of_token = (inside * morphs[..., None]).amax(1)  # (B, T); words do not share sub-tokens
+        added: Tensor = embeddings + self.embedding(of_token)
+        return added
+
+
+def text_inputs(
+    encoder: PreTrainedModel,
+    morph_inputs: MorphInputs | None,
+    input_ids: Tensor,
+    word_starts: Tensor,
+    word_ends: Tensor,
+    morphs: Tensor,
+) -> dict[str, Tensor]:
+    """The keyword arguments for a Hugging Face encoder: its sub-tokens, or their embeddings with the morphs added."""
+    if morph_inputs is None:
+        return {"input_ids": input_ids}
+    embeddings = encoder.get_input_embeddings()(input_ids)
+    return {"inputs_embeds": morph_inputs(embeddings, word_starts, word_ends, morphs)}

@@ -1,0 +1,1 @@
+"""What speaks HTTP: routes, schemas, problem documents, uploads, keys, and the limits of the protocol."""

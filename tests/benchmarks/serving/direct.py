@@ -1,0 +1,80 @@
+"""The ceiling: the same checkpoint and posts through the recognizer itself, in a process of its own, without HTTP."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from model import Recognizer
+from service.runtime import keep_freed_memory, use_torch_threads
+from tests.benchmarks.serving.posts import Post
+
+_LIMIT_SECONDS = 600.0
+_BATCHES_PER_CALL = 8  # among the posts of one call those of a length run together
+
+
+class Direct(ProcessPoolExecutor):
+    """A recognizer in another process; ``with`` ends it.
+
+    Args:
+        checkpoint, device: what is measured.
+        threads: of torch's operations.
+        posts: what it is asked; the methods name them by number.
+    """
+
+    def __init__(self, checkpoint: Path, device: str, *, threads: int, posts: Sequence[Post]) -> None:
+        super().__init__(1, get_context("spawn"), _load, (checkpoint, device, threads, posts))
+
+    def rate(self, batch_size: int, seconds: float) -> float:
+        """Posts a second through ``recognize_batch``, decoding included."""
+        return self.submit(_rate, batch_size, seconds).result(_LIMIT_SECONDS)
+
+    def lone(self, posts: Sequence[int]) -> list[float]:
+        """Seconds that ``recognize`` takes for each post."""
+        return self.submit(_lone, posts).result(_LIMIT_SECONDS)
+
+    def answers(self, posts: Sequence[int]) -> list[list[dict[str, Any]]]:
+        """The entities of each post, asked alone."""
+        return self.submit(_answers, posts).result(_LIMIT_SECONDS)
+
+
+_recognizer: Recognizer
+_posts: Sequence[Post]
+
+
+def _load(checkpoint: Path, device: str, threads: int, posts: Sequence[Post]) -> None:
+    keep_freed_memory()  # as smner-serve does; a setting of the C library is a process's own
+    global _recognizer, _posts
+    logging.disable_progress_bar()
+    use_torch_threads(threads)
+    _recognizer, _posts = Recognizer.from_pretrained(checkpoint, device=device), posts
+    _rate(_recognizer.batch_size, 0.0)
+
+
+def _rate(batch_size: int, seconds: float) -> float:
+    _recognizer.batch_size = batch_size
+    size = batch_size * _BATCHES_PER_CALL
+    done, begun = 0, time.perf_counter()
+    while done == 0 or time.perf_counter() - begun < seconds:
+        chosen = [_posts[number % len(_posts)] for number in range(done, done + size)]
+        _recognizer.recognize_batch([post.text for post in chosen], [post.image for post in chosen])
+        done += size
+    return done / (time.perf_counter() - begun)
+
+
+def _lone(posts: Sequence[int]) -> list[float]:
+    seconds = []
+    for number in posts:
+        begun = time.perf_counter()
+        _recognizer.recognize(*_posts[number])
+        seconds.append(time.perf_counter() - begun)
+    return seconds
+
+
+def _answers(posts: Sequence[int]) -> list[list[dict[str, Any]]]:
+    return [[asdict(entity) for entity in _recognizer.recognize(*_posts[number])] for number in posts]

@@ -1,0 +1,257 @@
+"""The load generator, a process of its own: closed loops of clients, or arrivals at a fixed rate."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from typing import NamedTuple
+
+from tests.benchmarks.serving.posts import Post
+from tests.benchmarks.serving.wire import Connection, Reply, Request, get
+
+_LIMIT_SECONDS = 1800.0  # for one load; every request in it has a limit of its own
+_WARM_UP_SECONDS = 1.0  # at least
+_PROBE_SECONDS = 0.1  # between two probes
+_REMEMBERED = 500  # photos that a repeat is chosen from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What to offer to a server.
+
+    Attributes:
+        port: where it listens.
+        clients: that ask one post after the other, each on a connection of its own; a client that is told to retry
+            later obeys.
+        rate: arrivals a second, whether or not earlier ones are answered, instead of ``clients``; the live probe is
+            asked meanwhile.
+        seconds: how long is measured at least, after a warm-up in which every client is answered once.
+        posts: which to send once each, without a warm-up, instead of all again and again for ``seconds``.
+        repeats: share of the photos that were sent before.
+        keep_answers: whether the result has the bodies of the answers.
+    """
+
+    port: int
+    clients: int = 1
+    rate: float = 0.0
+    seconds: float = 0.0
+    posts: Sequence[int] | None = None
+    repeats: float = 0.0
+    keep_answers: bool = False
+
+
+class Exchange(NamedTuple):
+    """One request: which post, what became of it, when it was sent, how long it took, and its answer if it is kept."""
+
+    post: int
+    outcome: str
+    sent: float
+    seconds: float
+    body: bytes
+
+
+@dataclass(slots=True)
+class Result:
+    """What a load saw.
+
+    Attributes:
+        exchanges: those that ended while it was measured.
+        seconds: in which those that were answered were.
+        outcomes: how often there was which, warm-up included.
+        probes: seconds that each live probe took.
+        lateness: seconds by which each arrival was behind its time.
+        processor_share: of one core, that the load generator used.
+    """
+
+    exchanges: list[Exchange] = field(default_factory=list)
+    seconds: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    probes: list[float] = field(default_factory=list)
+    lateness: list[float] = field(default_factory=list)
+    processor_share: float = 0.0
+
+    @property
+    def answered(self) -> list[float]:
+        """Seconds to each answer."""
+        return [exchange.seconds for exchange in self.exchanges if exchange.outcome == "200"]
+
+    @property
+    def refused(self) -> list[float]:
+        """Seconds to each refusal."""
+        return [exchange.seconds for exchange in self.exchanges if exchange.outcome == "503 overloaded"]
+
+    @property
+    def rate(self) -> float:
+        """Posts answered a second."""
+        return len(self.answered) / self.seconds if self.answered else 0.0
+
+
+class LoadGenerator(ProcessPoolExecutor):
+    """The process that offers loads; ``with`` ends it."""
+
+    def __init__(self, posts: Sequence[Post]) -> None:
+        super().__init__(1, get_context("spawn"), _prepare, (posts,))
+
+    def offer(self, load: Load) -> Result:
+        """Offer a load and wait for its end."""
+        return self.submit(_offer, load).result(_LIMIT_SECONDS)
+
+
+_requests: list[Request] = []
+_stamps = itertools.count()
+
+
+def _prepare(posts: Sequence[Post]) -> None:
+    _requests[:] = map(Request.of, posts)
+
+
+def _offer(load: Load) -> Result:
+    return asyncio.run(_Offer(load).run())
+
+
+class _Offer:
+    """One load on its way."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._sequence = _sequence(load)
+        self._idle: list[Connection] = []
+        self._exchanges: list[Exchange] = []
+        self._unwarmed = load.clients
+        self._warm = asyncio.Event()
+        self._turn = asyncio.Event()  # set when the clients have had one more reply each, on average
+        self._over = False
+        self._result = Result()
+
+    async def run(self) -> Result:
+        if self._load.rate:
+            await self._open_loop()
+        elif self._load.posts is None:
+            await self._closed_loop()
+        else:
+            await self._once()
+        for connection in self._idle:
+            connection.close()
+        return self._result
+
+    async def _once(self) -> None:
+        with self._measured():
+            async with asyncio.TaskGroup() as group:
+                self._start_clients(group)
+
+    async def _closed_loop(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._start_clients(group)
+            await asyncio.gather(asyncio.sleep(_WARM_UP_SECONDS), self._warm.wait())
+            with self._measured():
+                due = time.perf_counter() + self._load.seconds
+                while time.perf_counter() < due:  # whole turns: a server may answer all clients at once, then nobody
+                    self._turn.clear()
+                    await self._turn.wait()
+            self._over = True
+
+    async def _open_loop(self) -> None:
+        warm_up = int(self._load.rate * _WARM_UP_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._probe())
+            start = time.perf_counter()
+            await self._arrive(group, start, range(warm_up))
+            with self._measured():
+                await self._arrive(group, start, range(warm_up, warm_up + int(self._load.rate * self._load.seconds)))
+            self._over = True
+
+    def _start_clients(self, group: asyncio.TaskGroup) -> None:
+        for _ in range(self._load.clients):
+            group.create_task(self._client())
+
+    async def _client(self) -> None:
+        connection = Connection(self._load.port)
+        for number, (post, stamp) in enumerate(self._sequence):
+            reply = await self._ask(connection, post, stamp)
+            if number == 0:
+                self._unwarmed -= 1
+                if self._unwarmed == 0:
+                    self._warm.set()
+            if self._over:
+                break
+            if reply is None or reply.status == 503:
+                await asyncio.sleep(1.0 if reply is None else float(reply.headers.get("retry-after", 1)))
+        connection.close()
+
+    async def _arrive(self, group: asyncio.TaskGroup, start: float, numbers: range) -> None:
+        for number in numbers:
+            due = start + number / self._load.rate
+            await asyncio.sleep(due - time.perf_counter())
+            self._result.lateness.append(time.perf_counter() - due)
+            group.create_task(self._arrival(*next(self._sequence)))
+
+    async def _arrival(self, post: int, stamp: int) -> None:
+        connection = self._idle.pop() if self._idle else Connection(self._load.port)
+        await self._ask(connection, post, stamp)
+        self._idle.append(connection)
+
+    async def _probe(self) -> None:
+        connection = Connection(self._load.port)
+        while not self._over:
+            sent = time.perf_counter()
+            try:
+                outcome = (await connection.ask(get("/health/live"))).outcome
+            except (OSError, EOFError) as error:
+                outcome = type(error).__name__
+            self._result.probes.append(time.perf_counter() - sent)
+            self._result.outcomes[f"probe {outcome}"] += 1
+            await asyncio.sleep(_PROBE_SECONDS)
+        connection.close()
+
+    async def _ask(self, connection: Connection, post: int, stamp: int) -> Reply | None:
+        sent = time.perf_counter()
+        reply: Reply | None = None
+        try:
+            reply = await connection.ask(_requests[post].stamped(stamp))
+            outcome = reply.outcome
+        except (OSError, EOFError) as error:
+            outcome = type(error).__name__
+        body = reply.body if reply is not None and self._load.keep_answers else b""
+        self._exchanges.append(Exchange(post, outcome, sent, time.perf_counter() - sent, body))
+        self._result.outcomes[outcome] += 1
+        if len(self._exchanges) % self._load.clients == 0:
+            self._turn.set()
+        return reply
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """What ends within is measured, from the last answer before it to the last one in it.
+
+        Answers come in batches: a clock that stops between two of them would count a batch more or less.
+        """
+        first, begun, processor = len(self._exchanges), time.perf_counter(), time.process_time()
+        yield
+        ended = time.perf_counter()
+        self._result.processor_share = (time.process_time() - processor) / (ended - begun)
+        self._result.exchanges = self._exchanges[first:]
+        self._result.seconds = _last_answer(self._exchanges, ended) - _last_answer(self._exchanges[:first], begun)
+
+
+def _last_answer(exchanges: Sequence[Exchange], otherwise: float) -> float:
+    ends = (exchange.sent + exchange.seconds for exchange in reversed(exchanges) if exchange.outcome == "200")
+    return next(ends, otherwise)
+
+
+def _sequence(load: Load) -> Iterator[tuple[int, int]]:
+    """Posts and the stamps of their photos, new ones but for the repeats."""
+    if load.posts is not None:
+        yield from ((post, next(_stamps)) for post in load.posts)
+        return
+    rng = random.Random(0)
+    sent: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+    for post in itertools.cycle(range(len(_requests))):
+        sent.append((post, next(_stamps)))
+        yield sent[-1]
+        while rng.random() < load.repeats:
+            yield rng.choice(sent)

@@ -1,0 +1,32 @@
+"""The flags that every peer takes."""
+
+import argparse
+from pathlib import Path
+
+from model import Recognizer
+from service.runtime import use_torch_threads
+
+
+class Options(argparse.Namespace):
+    """Where to listen and what to serve."""
+
+    port: int
+    checkpoint: Path
+    device: str
+    threads: int
+
+
+def read_options() -> Options:
+    """From the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    return parser.parse_args(namespace=Options())
+
+
+def load(options: Options) -> Recognizer:
+    """The checkpoint, with as many threads as the service gives its model."""
+    use_torch_threads(options.threads)
+    return Recognizer.from_pretrained(options.checkpoint, device=options.device)

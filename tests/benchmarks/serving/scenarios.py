@@ -1,0 +1,172 @@
+"""What is measured, one function for each question."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks.serving.answers import Answers, count_differing, read_answers
+from tests.benchmarks.serving.direct import Direct
+from tests.benchmarks.serving.load import Load, LoadGenerator, Result
+from tests.benchmarks.serving.posts import Posts
+from tests.benchmarks.serving.report import Report, percentile
+from tests.benchmarks.serving.systems import System, fetch, peers, running, smner
+
+_CEILING, _OURS = "recognize_batch", "smner-serve"
+_BATCH_SIZES = (4, 8, 16, 32)
+_LONE_POSTS, _LONE_TURN = 60, 10
+_OVERLOAD = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every scenario works with; see the options of the command."""
+
+    checkpoint: Path
+    device: str
+    threads: int
+    clients: Sequence[int]
+    seconds: float
+    rounds: int
+    posts: Posts
+    direct: Direct
+    generator: LoadGenerator
+    report: Report
+
+    def server(self, *, cache_mb: int = 0) -> System:
+        """The service; without its photo cache every photo is new to it."""
+        return smner(self.checkpoint, self.device, cache_mb=cache_mb)
+
+    def measure(self, system: str, label: str, load: Load) -> Result:
+        """Offer a load and put what it saw into the table."""
+        result = self.generator.offer(load)
+        self.report.row(system, label).add(result)
+        _say(f"{system}, {label}: {result.rate:.1f} posts/s")
+        return result
+
+    def cycle(self, first: int, last: int) -> list[int]:
+        """The posts with these numbers, counted on from the first behind the last."""
+        return [number % len(self.posts.posts) for number in range(first, last)]
+
+
+def compare_throughput(bench: Bench) -> None:
+    """The ceiling, the service and its peers under the same closed loops, in turns, so that noise hits all of them."""
+    ours, *others = bench.server(), *peers(bench.checkpoint, bench.device, bench.threads)
+    bench.report.notes += [f"{peer.name}: left out, {peer.needs} is not installed" for peer in others if peer.missing]
+    others = [peer for peer in others if not peer.missing]
+    expected = bench.direct.answers(range(bench.posts.checked))
+    for turn in range(bench.rounds):
+        _say(f"round {turn + 1} of {bench.rounds}")
+        for size in _BATCH_SIZES:
+            row = bench.report.row(_CEILING, f"batches of {size}")
+            row.rates.append(bench.direct.rate(size, bench.seconds))
+            _say(f"{row.system}, {row.load}: {row.rates[-1]:.1f} posts/s")
+        for system in (ours, *others):
+            with running(system) as port:
+                if turn == 0:
+                    differing = count_differing(expected, _ask_alone(bench, port))
+                    bench.report.figure(f"posts that {system.name} answers unlike recognize", differing, at_most=0)
+                for clients in bench.clients:
+                    load = Load(port=port, clients=clients, seconds=bench.seconds)
+                    bench.measure(system.name, _clients(clients), load)
+    bench.report.ceiling = max(bench.report.row(_CEILING, f"batches of {size}").rate for size in _BATCH_SIZES)
+    for clients in bench.clients:
+        _compare(bench, _clients(clients), others, asked=clients == 32)
+
+
+def _compare(bench: Bench, load: str, others: Sequence[System], *, asked: bool) -> None:
+    report, row = bench.report, bench.report.row(_OURS, load)
+    report.figure(f"throughput ÷ ceiling, {load}", row.rate / report.ceiling, at_least=0.9 if asked else None)
+    for other in others:
+        theirs, floor = report.row(other.name, load), 1.1 if other.needs else 1.4
+        ratio = row.rate / theirs.rate
+        report.figure(f"throughput ÷ {other.name}, {load}", ratio, at_least=floor if asked else None)
+        ratio = percentile(row.seconds, 99) / percentile(theirs.seconds, 99)
+        report.figure(f"p99 ÷ {other.name}, {load}", ratio, at_most=1.0 if asked and other.needs else None)
+
+
+def compare_lone_request(bench: Bench, port: int) -> None:
+    """A request when there is no other, against ``recognize``, in turns of a few posts."""
+    direct: list[float] = []
+    for first in range(0, _LONE_POSTS, _LONE_TURN):
+        posts = bench.cycle(first, first + _LONE_TURN)
+        direct += bench.direct.lone(posts)
+        bench.measure(_OURS, "a lone request", Load(port=port, posts=posts))
+    served = bench.report.row(_OURS, "a lone request").seconds
+    bench.report.figure("recognize, ms (median)", 1000 * median(direct))
+    bench.report.figure("a lone request ÷ recognize", median(served) / median(direct), at_most=1.15)
+
+
+def compare_answers(bench: Bench, port: int) -> None:
+    """Whether a post is answered the same alone and among many others."""
+    alone, checked, differing = _ask_alone(bench, port), bench.posts.checked, 0
+    for turn in range(bench.rounds):
+        others = [number for number in bench.cycle(100 * turn, 100 * turn + 100) if number >= checked]
+        posts = [*others[:40], *range(checked), *others[40:]]
+        result = bench.generator.offer(Load(port=port, clients=32, posts=posts, keep_answers=True))
+        differing += count_differing(alone, read_answers(result, checked))
+    bench.report.figure("posts answered unlike alone at full load", differing, at_most=0)
+
+
+def measure_overload(bench: Bench, port: int) -> None:
+    """Arrivals at a multiple of the peak, in turns with it: what is answered, and how soon the rest is refused."""
+    clients = max(bench.clients, key=lambda clients: bench.report.row(_OURS, _clients(clients)).rate)
+    at_peak, name = f"the peak, {_clients(clients)}", f"{_OVERLOAD} × the peak"
+    results = []
+    for _ in range(bench.rounds):
+        peak = bench.measure(_OURS, at_peak, Load(port=port, clients=clients, seconds=bench.seconds)).rate
+        results.append(bench.measure(_OURS, name, Load(port=port, rate=_OVERLOAD * peak, seconds=bench.seconds)))
+    refused = [seconds for result in results for seconds in result.refused]
+    probes = [seconds for result in results for seconds in result.probes]
+    lateness = [seconds for result in results for seconds in result.lateness]
+    row, figure = bench.report.row(_OURS, name), bench.report.figure
+    figure(f"{name}: goodput ÷ peak", row.rate / bench.report.row(_OURS, at_peak).rate, at_least=0.8)
+    figure(f"{name}: share refused", len(refused) / (len(refused) + len(row.seconds)))
+    figure(f"{name}: ms to a refusal, p50", 1000 * percentile(refused, 50))
+    figure(f"{name}: ms to a refusal, p99", 1000 * percentile(refused, 99), at_most=50)
+    figure(f"{name}: ms of a live probe, p50", 1000 * percentile(probes, 50))
+    figure(f"{name}: ms of a live probe, p99", 1000 * percentile(probes, 99), at_most=100)
+    figure(f"{name}: ms that arrivals were late, p99", 1000 * percentile(lateness, 99))
+
+
+def compare_repeated_images(bench: Bench) -> None:
+    """Half of the photos seen before against none, in turns, on a server with a photo cache."""
+    labels = {0.0: "32 clients, cache, new photos", 0.5: "32 clients, cache, half repeated"}
+    with running(bench.server(cache_mb=256)) as port:
+        for _ in range(bench.rounds):
+            for share, label in labels.items():
+                bench.measure(_OURS, label, Load(port=port, clients=32, seconds=bench.seconds, repeats=share))
+    new, repeated = (bench.report.row(_OURS, label).rate for label in labels.values())
+    bench.report.figure("half of the photos repeated ÷ all new", repeated / new)
+
+
+def measure_memory(bench: Bench, requests: int) -> None:
+    """A fresh server's memory after many requests against after fewer."""
+    fewer, sizes = min(1000, requests // 4), []
+    with running(bench.server()) as port:
+        for first, last in ((0, fewer), (fewer, requests)):
+            load = Load(port=port, clients=8, posts=bench.cycle(first, last))
+            bench.measure(_OURS, "8 clients, for memory", load)
+            sizes.append(_resident_bytes(port))
+    bench.report.figure(f"MiB after {fewer} requests", sizes[0] / 2**20)
+    bench.report.figure(f"memory after {requests} ÷ {fewer} requests", sizes[1] / sizes[0], at_most=1.05)
+
+
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
+def _ask_alone(bench: Bench, port: int) -> Answers:
+    load = Load(port=port, posts=range(bench.posts.checked), keep_answers=True)
+    return read_answers(bench.generator.offer(load), bench.posts.checked)
+
+
+def _resident_bytes(port: int) -> float:
+    """As the service tells it; NaN where it cannot."""
+    lines = (line.rsplit(maxsplit=1) for line in fetch(port, "/metrics")[1].splitlines())
+    return next((float(value) for name, value in lines if name == "process_resident_memory_bytes"), float("nan"))
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

@@ -1,0 +1,262 @@
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually, form
+
+TEXT = "RT @NBA: Kawhi Leonard 🏀 joins Toronto"
+
+
+def png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def refused(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of a problem document, after a look at the rest of it."""
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == answer.status_code
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["detail"]
+    return answer.status_code, problem["code"]
+
+
+def test_a_text_alone_is_answered(shared: Running) -> None:
+    answer = shared.post(TEXT)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["image_used"] is False
+    assert body["model"] == {"name": "tiny", "revision": "r1"}
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["entities"]
+    for entity in body["entities"]:
+        assert set(entity) == {"entity_group", "word", "start", "end", "score"}
+        assert TEXT[entity["start"] : entity["end"]] == entity["word"]
+        assert 0 < entity["score"] <= 1
+
+
+def test_a_text_with_a_image_is_answered_as_the_recognizer_answers_it(
+    shared: Running, scripted: ScriptedRecognizer, jpeg: bytes
+) -> None:
+    body = shared.post(TEXT, jpeg).json()
+    expected = scripted.recognize(TEXT, jpeg)
+    assert body["image_used"] is True
+    assert [(e["entity_group"], e["start"], e["end"]) for e in body["entities"]] == [
+        (e.entity_group, e.start, e.end) for e in expected
+    ]
+
+
+def test_explained_attention_sums_to_one_over_the_whole_image_and_its_regions(shared: Running, jpeg: bytes) -> None:
+    body = shared.post(TEXT, jpeg, params={"explain": "true"}).json()
+    assert body["entities"]
+    for entity in body["entities"]:
+        attention = entity["attention"]
+        assert set(attention) == {"global", "regions"}
+        assert [len(row) for row in attention["regions"]] == [2, 2]
+        assert attention["global"] + sum(map(sum, attention["regions"])) == pytest.approx(1)
+
+
+def test_without_a_image_there_is_nothing_to_explain(shared: Running) -> None:
+    body = shared.post(TEXT, params={"explain": "true"}).json()
+    assert all("attention" not in entity for entity in body["entities"])
+
+
+def test_a_image_in_any_of_the_four_formats_is_read(shared: Running, image: Image.Image) -> None:
+    for name in ("JPEG", "PNG", "WEBP", "GIF"):
+        buffer = io.BytesIO()
+        image.resize((64, 64)).save(buffer, name)
+        assert shared.post(TEXT, buffer.getvalue()).json()["image_used"] is True
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "code"),
+    [
+        (form(b"caf\xe9"), 400, "malformed_request"),
+        ([*form(), *form()], 400, "malformed_request"),
+        ([*form(), ("photo", ("a.jpg", b"x"))], 400, "malformed_request"),
+        (form("hi", b"x" * 250_000), 413, "image_too_large"),
+        (form("hi", png(1001, 1000)), 413, "image_too_large"),
+        (form("hi", b"x" * 400_000), 413, "body_too_large"),
+        (form("hi", b"%PDF-1.7"), 415, "unsupported_image"),
+        (form(None, b"x"), 422, "missing_text"),
+        (form(" \n"), 422, "empty_text"),
+        (form("x" * 1001), 422, "text_too_long"),
+        (form("x " * 400), 422, "text_too_long"),
+        (form("hi", png(64, 64)[:-40]), 422, "unreadable_image"),
+        (form("hi", b""), 422, "unreadable_image"),
+    ],
+)
+def test_a_post_at_fault_is_told_so(
+    client: httpx.Client, parts: list[tuple[str, object]], status: int, code: str
+) -> None:
+    assert refused(client.post("/recognize", files=parts)) == (status, code)  # type: ignore[arg-type]
+
+
+def test_other_media_types_are_refused(client: httpx.Client) -> None:
+    assert refused(client.post("/recognize", json={"text": "hi"})) == (415, "unsupported_media_type")
+    assert refused(client.post("/recognize", data={"text": "hi"})) == (415, "unsupported_media_type")
+    assert refused(client.post("/recognize")) == (415, "unsupported_media_type")
+
+
+def test_a_query_that_makes_no_sense_is_malformed(shared: Running) -> None:
+    assert refused(shared.post(params={"explain": "perhaps"})) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing/here", 404, "not_found"),
+        ("POST", "/recognize/", 404, "not_found"),
+        ("GET", "/recognize", 405, "method_not_allowed"),
+        ("DELETE", "/health", 405, "method_not_allowed"),
+    ],
+)
+def test_paths_and_methods_that_there_are_not_are_problems_too(
+    client: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    answer = client.request(method, path)
+    assert refused(answer) == (status, code)
+    assert ("allow" in answer.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("parts", "limit", "value"),
+    [
+        (form("x" * 1001), "1000", "1001"),
+        (form("x " * 400), "128", "402"),
+        (form("hi", png(1001, 1000)), "1000000", "1001000"),
+        (form("hi", b"x" * 400_000), "300000", "400"),
+        (form("hi", b"x" * 250_000), "200000", "at least 2"),
+    ],
+)
+def test_the_detail_names_the_limit_and_the_value(
+    client: httpx.Client, parts: list[tuple[str, object]], limit: str, value: str
+) -> None:
+    detail = client.post("/recognize", files=parts).json()["detail"]  # type: ignore[arg-type]
+    assert limit in detail
+    assert value in detail.replace(limit, "", 1)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 5_000_000])
+def test_a_chunked_upload_is_stopped_at_the_limit_and_told_so(client: httpx.Client, size: int) -> None:
+    """A connection closed under a client that still sends is reset, and the answer used to be lost with it."""
+
+    def chunks() -> Iterator[bytes]:
+        yield b'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\n'
+        for _ in range(size // 10_000):
+            yield b"y" * 10_000
+
+    headers = {"content-type": "multipart/form-data; boundary=xx"}
+    answer = client.post("/recognize", content=chunks(), headers=headers)
+    assert refused(answer) == (413, "body_too_large")
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_small_refused_post_leaves_its_connection_open(shared: Running) -> None:
+    answer = shared.client.post("/recognize", files=[("photo", ("a.jpg", b"x" * 100_000))])
+    assert answer.status_code == 400
+    assert "connection" not in answer.headers
+    assert shared.post().status_code == 200
+
+
+def test_a_bad_image_among_good_ones_spoils_nothing_for_them(shared: Running, jpeg: bytes) -> None:
+    images = [jpeg[: len(jpeg) // 3] if i % 4 == 0 else jpeg for i in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda image: shared.post(TEXT, image).status_code, images))
+    assert statuses == [422 if i % 4 == 0 else 200 for i in range(16)]
+
+
+def test_neighbours_of_a_post_that_breaks_the_model_are_answered(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    running = serve(scripted)
+    brake = Brake(scripted)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(running.post, "first")
+        brake.wait_for_batch()
+        texts = ["a", "b", "poison", "c", "d"]
+        answers = [pool.submit(running.post, text) for text in texts]
+        eventually(lambda: running.service.engine.depth == len(texts))
+
+        def poisoned(posts: object) -> None:
+            if "poison" in str(posts):
+                raise RuntimeError("a defect")
+
+        scripted.before_run = poisoned
+        brake.release()
+        assert first.result().status_code == 200
+        assert [answer.result().status_code for answer in answers] == [200, 200, 500, 200, 200]
+        assert refused(answers[2].result()) == (500, "internal_error")
+
+
+def test_when_all_places_are_taken_a_post_is_refused_at_once_with_retry_after(
+    scripted: ScriptedRecognizer, serve: Serve, jpeg: bytes
+) -> None:
+    running = serve(scripted, max_pending_posts=2)
+    brake = Brake(scripted)
+    with ThreadPoolExecutor(2) as pool:
+        accepted = [pool.submit(running.post) for _ in range(2)]
+        eventually(lambda: running.service.gate.inside == 2)
+        answer = running.post("one too many", jpeg)
+        assert refused(answer) == (503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+        assert "no more than 2" in answer.json()["detail"]
+        assert "receive" not in answer.headers["server-timing"]  # refused before its photo was read
+        brake.release()
+        assert [future.result().status_code for future in accepted] == [200, 200]
+    assert running.post().status_code == 200
+
+
+def test_bytes_count_as_they_come_and_who_does_not_announce_them_is_let_in_as_the_largest(
+    scripted: ScriptedRecognizer, serve: Serve
+) -> None:
+    size = len(httpx.Request("POST", "http://any", files=form()).read())
+    limit = 300_000 + size + size // 2  # room for the largest beside one such post, but not beside two
+    running = serve(scripted, max_body_bytes=300_000, max_pending_bytes=limit)
+    brake = Brake(scripted)
+    gate, request = running.service.gate, running.client.build_request("POST", "/recognize", files=form())
+    body, headers = request.read(), {"Content-Type": request.headers["content-type"]}
+
+    def ask(content: bytes | Iterator[bytes]) -> httpx.Response:
+        return running.client.post("/recognize", content=content, headers=headers)
+
+    with ThreadPoolExecutor(2) as pool:
+        announced = pool.submit(ask, body)
+        eventually(lambda: gate.bytes_inside == len(body))
+        chunked = pool.submit(ask, iter([body]))
+        eventually(lambda: gate.bytes_inside == 2 * len(body))
+        answer = ask(iter([body]))
+        assert refused(answer) == (503, "overloaded")
+        assert str(limit) in answer.json()["detail"]
+        brake.release()
+        assert [announced.result().status_code, chunked.result().status_code] == [200, 200]
+    eventually(lambda: gate.bytes_inside == 0)
+
+
+def test_a_post_that_waits_for_the_model_too_long_is_given_up(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    running = serve(scripted, deadline_seconds=0.3)
+    brake = Brake(scripted)
+    answer = running.post()
+    assert refused(answer) == (504, "deadline_exceeded")
+    assert "the limit is 0.3 s" in answer.json()["detail"]
+    assert "model;dur=" in answer.headers["server-timing"]
+    assert running.service.gate.inside == 1  # the model has it
+    brake.release()
+    eventually(lambda: running.service.gate.inside == 0)
+    eventually(lambda: running.post().status_code == 200)
+
+
+def test_info_tells_the_checkpoint_the_labels_the_limits_and_the_versions(client: httpx.Client) -> None:
+    info = client.get("/info").json()
+    assert info["model"] == {"name": "tiny", "revision": "r1"}
+    assert info["labels"] == ["PER", "LOC", "ORG", "MISC"]
+    assert info["limits"]["head_bytes"] == 65_536
+    assert info["limits"]["pipelined_requests"] == 16
+    assert info["limits"]["body_bytes"] == 300_000
+    assert info["limits"]["text_tokens"] == 128
+    assert info["limits"]["batch_padding"] == 0.2  # on a CPU, unless it is set
+    assert {"smner", "torch", "python"} <= set(info["versions"])

@@ -1,0 +1,94 @@
+"""Two real processes against one, on the same batch: what they say together, and what flows back, must be the same."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from model.modeling.bottleneck import BottleneckLoss, CrossModalBottleneck, Gaussian
+from training.learning.distributed import gather_rows, process_count, share_of_mean
+
+POSTS, WIDTH = 5, 4
+SPLITS = {"uneven": 3, "all in the first": 5, "all in the second": 0}  # rows of the first process
+Together = Callable[[Callable[[int], object]], None]
+
+
+def bottleneck_and_batch(critic: str) -> tuple[CrossModalBottleneck, Gaussian, Gaussian]:
+    torch.manual_seed(0)
+    bottleneck = CrossModalBottleneck(WIDTH, initial_deviation=0.5, critic=critic)
+    hidden = torch.randn(2, POSTS, WIDTH)
+    return bottleneck, bottleneck.text_posterior(hidden[0]), bottleneck.image_posterior(hidden[1])
+
+
+def outcome(critic: str, rows: slice) -> dict[str, Tensor]:
+    """The terms over some rows and the gradient of each weight."""
+    bottleneck, text, image = bottleneck_and_batch(critic)
+    text, image = (Gaussian(one.mean[rows], one.deviation[rows]) for one in (text, image))
+    loss = bottleneck.loss(text, image, text.mean, image.mean)
+    assert loss is not None
+    torch.autograd.backward(loss.info_nce + loss.kl)
+    gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in bottleneck.named_parameters()}
+    return {**BottleneckLoss(*(term.detach() for term in loss))._asdict(), **gradients}
+
+
+@pytest.mark.parametrize("critic", ["mlp", "cosine"])
+def test_the_shares_of_two_processes_have_the_whole_batchs_terms_and_gradients_as_their_mean(
+    together: Together, tmp_path: Path, critic: str
+) -> None:
+    def work(rank: int) -> None:
+        dist.init_process_group("gloo")
+        for name, first in SPLITS.items():
+            rows = (slice(first), slice(first, None))[rank]
+            torch.save(outcome(critic, rows), tmp_path / f"{name}-{rank}")
+
+    together(work)
+    whole = outcome(critic, slice(None))
+    assert whole["info_nce"] > 1  # near ln 5, so there is something to compare
+    for name in SPLITS:
+        first, second = (torch.load(tmp_path / f"{name}-{rank}") for rank in (0, 1))
+        mean = {key: (first[key] + second[key]) / 2 for key in whole}
+        torch.testing.assert_close(mean, whole, msg=functools.partial("{}: {}".format, name))
+
+
+def test_without_images_anywhere_or_with_one_alone_no_process_waits_for_another(
+    together: Together, tmp_path: Path
+) -> None:
+    def work(rank: int) -> None:
+        dist.init_process_group("gloo")
+        bottleneck, text, _ = bottleneck_and_batch("mlp")
+        none, one = (Gaussian(text.mean[:n], text.deviation[:n]) for n in (0, 1))
+        assert bottleneck.loss(none, none, none.mean, none.mean) is None
+        own = one if rank else none
+        alone = bottleneck.loss(own, own, own.mean, own.mean)
+        assert alone is not None
+        assert float(alone.info_nce) == 0
+        assert float(alone.rank) == 1
+
+    together(work)
+
+
+def test_means_are_over_what_counts_in_all_processes(together: Together, tmp_path: Path) -> None:
+    """(1 + 2 + 6) / 3 = 3; the mean of the two means would be (1.5 + 6) / 2 = 3.75. And 0 where nothing counts."""
+    values = [torch.tensor([1.0, 2.0, 0.0]), torch.tensor([6.0, 0.0, 0.0])]
+
+    def work(rank: int) -> None:
+        dist.init_process_group("gloo")
+        share = share_of_mean(values[rank], torch.tensor([2, 1][rank]))
+        nothing = share_of_mean(torch.zeros(3), torch.tensor(0))
+        torch.save((process_count(), share, nothing), tmp_path / str(rank))
+
+    together(work)
+    (count, first, nothing), (_, second, _) = (torch.load(tmp_path / str(rank)) for rank in (0, 1))
+    assert count == 2
+    assert (first + second) / 2 == 3
+    assert nothing == 0
+
+
+def test_one_process_gathers_its_own_rows() -> None:
+    rows = torch.randn(3, 2)
+    assert gather_rows(rows) == (rows, 0)
+    assert process_count() == 1

@@ -1,0 +1,1 @@
+"""The command lines of training: train, evaluate, draw figures, cache image features."""

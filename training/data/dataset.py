@@ -1,0 +1,157 @@
+"""Posts as examples, and examples as batches with labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.errors import InvalidPost, TextTooLong
+from model.modeling.spans import enumerate_spans, span_index
+from model.morphs import Morph
+from model.preprocessing.processor import Batch, EncodedText, SMNERProcessor
+from training.data.posts import DatasetError, LabelledPost, TypedWords, UnusableImage
+from training.features.image_features import ImageFeatureFile, ImageFeatures, image_id
+
+IGNORED = -100  # spans that do not count in the loss
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An encoded post with its entities, and its photo as features or as uint8 pixels (3, size, size)."""
+
+    text: EncodedText
+    entities: tuple[TypedWords, ...] | None
+    image: ImageFeatures | Tensor | None
+
+
+class PostDataset(Dataset[Example]):
+    """Posts encoded up front; image features are read when an example is asked for.
+
+    Args:
+        features: where photos' features are.
+        features_by_id: whether a post whose photo is not at hand has its features there under that photo's id.
+        decode_images: whether to decode the photos themselves, where there are no features.
+    """
+
+    def __init__(
+        self,
+        posts: Sequence[LabelledPost],
+        processor: SMNERProcessor,
+        *,
+        features: ImageFeatureFile | None = None,
+        features_by_id: bool = False,
+        decode_images: bool = False,
+    ) -> None:
+        self.posts = posts
+        self.texts = [_encoded(post, processor) for post in posts]
+        self._processor = processor
+        self._features = features
+        self._features_by_id = features_by_id
+        self._decode_images = decode_images
+        self.broken: set[int] = set()  # posts whose photo turned out to be unreadable; they count as without one
+
+    def __len__(self) -> int:
+        return len(self.posts)
+
+    def __getitem__(self, index: int) -> Example:
+        post = self.posts[index]
+        return Example(self.texts[index], post.entities, self._image(index))
+
+    def has_image(self, index: int) -> bool:
+        """Whether the post has a photo that can be used."""
+        return self._key(self.posts[index]) is not None
+
+    def unusable_image(self, index: int) -> UnusableImage | None:
+        """The photo that the post should have and that cannot be used."""
+        post = self.posts[index]
+        if not self._features_by_id:
+            return post.unusable_image
+        if self.has_image(index):
+            return None
+        return UnusableImage(post.image_id or post.id if post.image is None else str(post.image), "without features")
+
+    def images(self) -> int:
+        """How many posts have a photo that can be used, as far as is known."""
+        return sum(self.has_image(index) for index in range(len(self))) - len(self.broken)
+
+    def length(self, index: int) -> int:
+        """Sub-tokens of the post."""
+        return len(self.texts[index].input_ids)
+
+    def _key(self, post: LabelledPost) -> str | None:
+        """The photo's id, if its features or its file are there."""
+        named = post.image_id or post.id if self._features_by_id else None
+        key = named if post.image is None else image_id(post.image)
+        if self._features is not None:
+            return key if key in self._features else None
+        return key if self._decode_images else None
+
+    def _image(self, index: int) -> ImageFeatures | Tensor | None:
+        post = self.posts[index]
+        key = self._key(post)
+        if key is None:
+            return None
+        if self._features is not None:
+            return self._features[key]
+        assert post.image is not None
+        try:
+            return self._processor.decode_image(post.image)
+        except (InvalidPost, OSError):
+            self.broken.add(index)
+            return None
+
+
+def _encoded(post: LabelledPost, processor: SMNERProcessor) -> EncodedText:
+    try:
+        return processor.encode_words(post.words)
+    except TextTooLong as error:
+        message = f"post {post.id}: {error}"
+        raise DatasetError(*post.place, message) if post.place else ValueError(message) from error
+
+
+class Collator:
+    """Examples to the batch of :meth:`model.SMNER.forward` plus ``labels``, (B, S) int64.
+
+    A span that is not real, and every span of an untagged post, is labelled IGNORED.
+    """
+
+    def __init__(self, processor: SMNERProcessor, label2id: Mapping[str, int], max_span_width: int) -> None:
+        self._processor = processor
+        self._label2id = label2id
+        self._max_span_width = max_span_width
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Pad and label."""
+        batch = self.inputs(examples)
+        batch["labels"] = self._labels(examples, batch["morphs"] != Morph.PADDING)
+        return batch
+
+    def inputs(self, examples: Sequence[Example]) -> Batch:
+        """The batch without labels."""
+        ready = [example.image if isinstance(example.image, ImageFeatures) else None for example in examples]
+        pixels = [example.image if isinstance(example.image, Tensor) else None for example in examples]
+        features = [None if image is None else image.features.float() for image in ready]
+        texts = [example.text for example in examples]
+        if any(image is not None for image in pixels):
+            return self._processor.collate(texts, pixels=pixels)
+        batch = self._processor.collate(texts, image_features=features)
+        if any(image is not None and image.mask is not None for image in ready):
+            batch["image_feature_mask"] = torch.ones(batch["image_features"].shape[:2], dtype=torch.bool)
+            for row, image in enumerate(ready):
+                if image is not None and image.mask is not None:
+                    batch["image_feature_mask"][row] = image.mask
+        return batch
+
+    def _labels(self, examples: Sequence[Example], word_mask: Tensor) -> Tensor:
+        words = word_mask.shape[1]
+        labels = torch.where(enumerate_spans(word_mask, self._max_span_width).mask, 0, IGNORED)
+        for row, example in enumerate(examples):
+            if example.entities is None:
+                labels[row] = IGNORED
+            for entity in example.entities or ():
+                index = span_index(entity.start, entity.end, words=words, max_width=self._max_span_width)
+                if index is not None:  # a wider entity cannot be learnt; evaluation counts it as a miss
+                    labels[row, index] = self._label2id[entity.type]
+        return labels

@@ -1,0 +1,113 @@
+"""The README.md of a checkpoint: what it was trained on, how, how well it does and where it fails."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.recipes.recipe import Recipe
+from training.scoring.evaluation import Scores
+
+
+def model_card(
+    recipe: Recipe,
+    *,
+    scores: Mapping[str, Scores],
+    parameters: int,
+    types: list[str],
+    posts: Mapping[str, int],
+    images: Mapping[str, int],
+    checksums: Mapping[str, str | None],
+    held_out: int,
+    taught: bool,
+) -> str:
+    """Markdown with the front matter that the Hugging Face hub reads.
+
+    Args:
+        scores: on each valid split.
+        posts, photos: training posts of each source, and how many of them have a photo that was used.
+        checksums: SHA-256 of each source's training file.
+        held_out: posts without tags that were kept out.
+        taught: whether the recipe's teacher tagged the others.
+    """
+    benchmark = any(_BENCHMARK.fullmatch(name) for name in posts)
+    modules = [name for name, used in (("CMIB", recipe.use_cmib), ("CMA", recipe.use_cma)) if used]
+    data = "\n".join(f"| {name} | {posts[name]} | {images[name]} | `{checksums[name]}` |" for name in posts)
+    figures = "\n".join(
+        f"| {name} | {s.precision:.4f} | {s.recall:.4f} | {s.f1:.4f} | {s.support} |" for name, s in scores.items()
+    )
+    keys = "\n".join(f"| {key} | {_public(value)} |" for key, value in recipe.model_dump().items())
+    tagged = (
+        f"Posts without tags were tagged by a text-only model (recipe `{_public(recipe.teacher)}`) trained on the "
+        f"tagged ones; {held_out} of them were kept out of training.\n"
+    )
+    kept_out = f"{held_out} posts without tags were kept out of training.\n" if held_out else ""
+    return _CARD.format(
+        name=recipe.name,
+        parameters=f"{parameters / 1e6:.1f}",
+        types=", ".join(types),
+        modules=" and ".join(modules) or "neither CMIB nor CMA",
+        text_encoder=_public(recipe.text_encoder),
+        image_encoder=recipe.image_encoder,
+        data=data,
+        teacher=tagged if taught else kept_out,
+        figures=figures or "| – | – | – | – | – |",
+        keys=keys,
+        width=recipe.max_span_width,
+        terms="license: apache-2.0\nlanguage: en\n" if benchmark else "",
+        chosen=", which also chose the epoch" if scores else "; there is none, and the last epoch was kept",
+        origin=_OF_BENCHMARKS if benchmark else _OF_OTHERS,
+    )
+
+
+def _public(value: object) -> object:
+    """A recipe's value; of a file or folder of this machine its name alone."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+_BENCHMARK = re.compile(r"twitter201[57](-\d+)*")  # numbered where several sources are called so
+_OF_BENCHMARKS = """\
+English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Names that are common in the
+training data (politicians, athletes and singers of those years) are favoured. Where the benchmarks disagree (whether a
+@handle is an entity), so does the model."""
+_OF_OTHERS = """\
+Languages, dialects and times other than the training data's are read worse. Names that are common in the training data
+are favoured."""
+
+
+_CARD = """\
+---
+{terms}pipeline_tag: token-classification
+tags: [named-entity-recognition, multimodal, social-media]
+---
+# {name}
+
+SMNER (Xu et al., LREC-COLING 2024) with {modules}: {parameters} million parameters, entity types {types}.
+Text encoder `{text_encoder}`, image encoder `{image_encoder}`.
+
+## Data
+
+| source | training posts | with a photo | SHA-256 of the file |
+| --- | --- | --- | --- |
+{data}
+
+{teacher}
+## Figures
+
+Entity-level, exact span and type, on the valid splits{chosen}:
+
+| valid split | precision | recall | F1 | entities |
+| --- | --- | --- | --- | --- |
+{figures}
+
+## Limits
+
+{origin}
+Spans are at most {width} words wide. It reads a photo's gist, not the writing in it, and it does not recognise faces.
+Not fit for decisions about people.
+
+## Recipe
+
+| key | value |
+| --- | --- |
+{keys}
+"""

@@ -1,0 +1,129 @@
+"""The subfolder ``run`` of a run's output: what it was made of, how it went, and where it can go on."""
+
+import json
+import platform
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from model.recognizer import choose_device, has_bfloat16
+from training.data.dataset import PostDataset
+from training.data.training_data import TrainingData
+from training.features.image_features import images_sha256
+from training.recipes.recipe import Recipe
+
+RUN_FOLDER = "run"
+METRICS_FILE = "metrics.jsonl"
+_STATE_FILE = "trainer_state.json"  # the last file of a checkpoint that Trainer writes
+_LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "timm", "tokenizers", "safetensors", "pillow")
+
+
+def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> None:
+    """Make the folder this run's, or see that it is the one to go on with.
+
+    Raises:
+        FileExistsError: it holds another run, or other files.
+        ValueError: the run to go on with began with another recipe or other data.
+    """
+    digests = {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()}
+    digests |= {f"{part.name} photos": images_sha256(images) for part in data.parts if (images := part.images())}
+    record = {"recipe": recipe.model_dump(mode="json"), "data": digests, "versions": _versions()}
+    file = run / "recipe.json"
+    if not file.is_file():
+        if run.parent.is_dir() and any(path.name != RUN_FOLDER for path in run.parent.iterdir()):
+            raise FileExistsError(f"{run.parent} is not empty: choose another folder")
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "held_out.txt").write_text("".join(f"{name}\n" for name in data.held_out), "utf-8")
+        write_json(file, record)
+        return
+    if not resume:
+        raise FileExistsError(f"{run.parent} holds another run: choose another folder, or go on with --resume")
+    begun = json.loads(file.read_text("utf-8"))
+    if changed := [*_changes(begun["recipe"], record["recipe"]), *_changes(begun["data"], record["data"])]:
+        raise ValueError(f"--resume goes on with the recipe and data it began with, but: {', '.join(changed)}")
+    if changed := _changes(begun.get("versions", {}), record["versions"]):
+        print(f"the weights may differ in their last bits from those of a run in one go: {', '.join(changed)}")
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        f"{key} {before.get(key)} → {now.get(key)}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    """Of everything that has a part in the weights."""
+    device = choose_device("auto")
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:  # processors of one name differ in the instructions that they are allowed
+        processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+        name = f"{processor} with {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+        "device": name,
+        "bfloat16": "yes" if has_bfloat16(device) else "no",
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that the file is there whole or not at all."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    partial.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A checkpoint of Trainer's that is whole; ``finished`` if no step was left to do when it was written."""
+
+    checkpoint: str
+    finished: bool
+    best: str
+
+
+def last_checkpoint(folder: Path) -> Resumption | None:
+    """Where training can go on; checkpoints that were not written, or deleted, to the end are removed."""
+    whole: dict[int, tuple[Path, dict[str, Any]]] = {}
+    for path in folder.glob("checkpoint-*"):
+        try:
+            whole[int(path.name.rpartition("-")[2])] = path, json.loads((path / _STATE_FILE).read_text("utf-8"))
+        except (OSError, ValueError):  # JSON that was cut off is no JSON
+            shutil.rmtree(path, ignore_errors=True)
+    if not whole:
+        return None
+    path, state = whole[max(whole)]
+    control = state["stateful_callbacks"]["TrainerControl"]["args"]
+    best = folder / Path(state["best_model_checkpoint"] or path).name  # the folder may have been moved since
+    return Resumption(str(path), control["should_training_stop"], str(best))
+
+
+class MetricsFile(TrainerCallback):
+    """Keeps everything that Trainer logs, the losses and every epoch's scores, one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_log(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ARG002
+        """Written anew each time: a resumed run forgets what came after the checkpoint that it goes on from."""
+        if state.is_world_process_zero:
+            self._path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), "utf-8")
+
+
+def list_unusable_images(path: Path, datasets: Iterable[tuple[str, PostDataset]]) -> None:
+    """Write down, tab-separated, which posts' photos cannot be used."""
+    lines = ["source\tpost\treason\tphoto\n"]
+    for source, dataset in datasets:
+        for index, post in enumerate(dataset.posts):
+            if (lost := dataset.unusable_image(index)) is not None:
+                lines.append(f"{source}\t{post.id}\t{lost.reason}\t{lost.image}\n")
+    path.write_text("".join(lines), "utf-8")
