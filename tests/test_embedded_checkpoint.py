@@ -9,12 +9,12 @@ import torch
 
 from model import SMNER, Recognizer, SMNERProcessor
 from model.checkpoint import embedded_checkpoint
-from model.modeling.bottleneck import mean_rank
 from training.cli.evaluate import evaluate, prepare
 from training.data.readers import read_posts
 from training.data.sources import DataSource
 from training.data.training_data import held_out_posts
 from training.figures.analysis import modality_gap, represent
+from training.learning.objective import mean_rank
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The cross-modal attention CMA (section 3.4, eq. 9-12): every span looks at the image's regions.
+"""The cross-modal attention CMA (section 3.4, eq. 9-12): every span attends to the image's regions.
 
 Notation: B posts, S spans, R real spans, K keys (z_v and the regions), h heads, d width.
 """
@@ -12,14 +12,14 @@ from model.modeling.spans import Spans
 
 
 class Attended(NamedTuple):
-    """``states`` s_tv (R, d); ``weights`` α (B, h, S, K) when asked for, else None."""
+    """``states``: s_tv, (R, d) float; ``weights``: α, (B, h, S, K) float when asked for, else None."""
 
     states: Tensor
     weights: Tensor | None
 
 
 class CrossModalAttention(nn.Module):
-    """Multi-head attention from spans to image, then a feed-forward layer, each with residual and layer norm."""
+    """Multi-head attention from spans to the image, then a feed-forward layer; residual and layer norm after each."""
 
     def __init__(self, width: int, *, heads: int) -> None:
         super().__init__()
@@ -42,10 +42,10 @@ class CrossModalAttention(nn.Module):
             image: m_v = [z_v ; h_v^o], (B, K, d) float.
             image_mask: (B, K) bool, True where a key is real; at least one in each row.
             spans: the spans of the batch.
-            output_weights: whether to return α, whose rows of padding spans mean nothing.
+            output_weights: whether to return α; its rows of padding spans mean nothing.
         """
-        query = self._split(spans.place(self.query(span_states)))
-        key, value = self._split(self.key(image)), self._split(self.value(image))
+        query = self._split(spans.place(self.query(span_states)))  # (B, h, S, d/h)
+        key, value = self._split(self.key(image)), self._split(self.value(image))  # (B, h, K, d/h)
         mask = image_mask[:, None, None]  # (B, 1, 1, K)
         weights = None
         if output_weights:

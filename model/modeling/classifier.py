@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class SpanClassifier(nn.Module):
-    """An MLP from the multimodal span representation s_u to class logits: 2d → 2d → 1 + types."""
+    """Classifies the multimodal span representation s_u by an MLP: 2d → 2d → 1 + types."""
 
     def __init__(self, width: int, *, labels: int, dropout: float) -> None:
         super().__init__()
@@ -13,6 +13,6 @@ class SpanClassifier(nn.Module):
         )
 
     def forward(self, spans: Tensor) -> Tensor:
-        """s_u (R, 2d) float → logits (R, 1 + types), a row each span."""
+        """s_u (R, 2d) float → logits (R, 1 + types)."""
         logits: Tensor = self.layers(spans)
         return logits

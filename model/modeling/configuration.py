@@ -23,15 +23,15 @@ class SMNERConfig(PreTrainedConfig):
         attention_heads: heads of the cross-modal attention (12 at d = 768).
         morph_inputs: True embeds the morphs at the text encoder's input too; see
             :class:`model.modeling.morph_inputs.MorphInputs`.
-        max_pooling: True adds what is largest over a span's words to its representation; see
+        max_pooling: True adds the maximum over a span's words to its representation; see
             :class:`model.modeling.span_encoder.SpanEncoder`.
         classifier_dropout: dropout of the classifier, in [0, 1).
         use_cmib, use_cma: False switches the module off, as in the ablations of table 4.
-        initial_deviation: σ that the posteriors of eq. 4 start from. At softplus(0) ≈ 0.69 the noise of hundreds of
-            dimensions drowns the means and the bottleneck never leaves chance.
+        initial_deviation: initial σ of the posteriors of eq. 4. At softplus(0) ≈ 0.69 the noise of hundreds of
+            dimensions drowns the means, and the bottleneck never leaves chance.
         critic: f_d of eq. 7, ``mlp`` (the paper's) or ``cosine``; see :mod:`model.modeling.bottleneck`.
-        score_temperature: what the logits are divided by for the scores of entities (Guo et al. 2017), fitted after
-            training; which entities are found does not depend on it.
+        score_temperature: divides the logits before the scores of entities are computed (Guo et al. 2017). Fitted after
+            training; it does not change which entities are found.
         id2label: index to label, 0 is "no entity", the rest are the entity types.
     """
 

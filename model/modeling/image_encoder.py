@@ -1,6 +1,6 @@
-"""Photos to a global vector and a grid of regions (section 3.2).
+"""Encodes images as a global vector and a grid of regions (section 3.2).
 
-Notation: N photos, C channels of the last feature map, m = h · w regions (7 · 7 for a 224 × 224 photo).
+Notation: N images, C channels of the last feature map, m = h · w regions (7 · 7 for a 224 × 224 image).
 """
 
 import copy
@@ -19,22 +19,20 @@ class ImageEncoder(nn.Module):
     """A convolutional trunk up to its last feature map, before pooling.
 
     Args:
-        name: ``torchvision:NAME`` (a ResNet) or ``timm:NAME`` (any backbone with a feature map); built with random
-            weights, so that nothing is looked for anywhere.
+        name: ``torchvision:NAME`` (a ResNet) or ``timm:NAME`` (any backbone with a feature map). Weights are random, so
+            nothing is downloaded.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.trunk, self.feature_size = build_trunk(name)
         for module in self.trunk.modules():
-            vars(module)["_is_hf_initialized"] = (
-                True  # the trunk's own initialisation stands, not BERT's normal(0, 0.02)
-            )
+            vars(module)["_is_hf_initialized"] = True  # keeps the trunk's own initialization
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen encoder stays in evaluation mode; batch norms do even where it is fine-tuned.
+        """Set the mode; a frozen encoder, and every batch norm, stays in evaluation mode.
 
-        Statistics that follow the trained weights do not fit the average that is stored in their place (not measured).
+        A batch of a few images is too small to estimate the statistics of a batch norm.
         """
         super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
         for module in self.modules():
@@ -43,10 +41,10 @@ class ImageEncoder(nn.Module):
         return self
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Encode photos.
+        """Encode images.
 
         Args:
-            pixel_values: (N, 3, H, W) float, normalised with the encoder's mean and deviation.
+            pixel_values: (N, 3, H, W) float, normalized with the encoder's mean and deviation.
 
         Returns:
             V: (N, 1 + m, C) float; row 0 is the mean of the map, rows 1..m are the map in row-major order.
@@ -58,11 +56,11 @@ class ImageEncoder(nn.Module):
 
 @torch.no_grad()
 def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
-    """Make an encoder faster with the same answers: batch norms folded into the convolutions, channels last.
+    """Make an encoder faster without changing its features: fold batch norms into convolutions, use channels last.
 
-    Both together take EfficientNet-Lite0 to 0.65 of its time on a CPU. Modules are paired in the order in which they
-    were registered; should a backbone run them in another, which a photo of ``size`` pixels a side shows, its batch
-    norms stay. The weights are not those of the checkpoint any more, so from now on they cannot be saved.
+    Modules are paired in the order of their registration. If a backbone runs them in another order, which a random
+    image of ``size`` pixels a side reveals, its batch norms stay. The folded weights are no longer those of the
+    checkpoint, so they can no longer be saved.
     """
     encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     folded = copy.deepcopy(encoder.trunk)
@@ -91,12 +89,12 @@ def _fold_batch_norms(module: nn.Module) -> None:
         convolution, norm = module._modules[name], module._modules[following]
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             module._modules[name] = fuse_conv_bn_eval(convolution, norm)
-            # timm's batch norms carry the activation behind them
+            # timm's batch norms carry the activation that follows them
             module._modules[following] = getattr(norm, "act", None) or nn.Identity()
 
 
 def build_trunk(name: str, *, pretrained: bool = False) -> tuple[nn.Module, int]:
-    """The trunk called ``name`` and its C; with ``pretrained`` its published weights are fetched by its library."""
+    """Build the trunk ``name`` and return it with its C; ``pretrained`` downloads its library's weights."""
     library, _, architecture = name.partition(":")
     builders: dict[str, Callable[[str, bool], tuple[nn.Module, int]]] = {"torchvision": _torchvision, "timm": _timm}
     if library not in builders:

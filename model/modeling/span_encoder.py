@@ -12,10 +12,11 @@ from model.morphs import Morph
 
 
 class SpanEncoder(nn.Module):
-    """[h_i ; h_j ; length ; morph] projected to d: first sub-token of the first word, last of the last.
+    """Represents a span as [h_i ; h_j ; length ; morph], projected to d.
 
-    With ``max_pooling``, which the paper has not, the element-wise maximum over its words' first sub-tokens
-    is projected and added: the words between the ends reach the span by themselves too.
+    h_i is the state of the first word's first sub-token, h_j that of the last word's last. The paper reads a span by
+    these two ends alone. ``max_pooling`` adds a projection of the element-wise maximum over the first sub-tokens of all
+    its words, so that the words between the ends contribute directly.
     """
 
     def __init__(
@@ -31,14 +32,14 @@ class SpanEncoder(nn.Module):
     def forward(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
         """Represent every real span.
 
-        A linear map of parts side by side is the sum of a map of each, and those of words, lengths and morphs are
+        A linear map of a concatenation is the sum of a map of each part. The maps of words, lengths and morphs are
         computed once for all spans that share them.
 
         Args:
             states: (B, T, d) float, the text encoder's last hidden states.
             word_starts, word_ends: (B, n) int64, first and last sub-token of each word.
             morphs: (B, n) int64, :class:`Morph` of each word.
-            spans: the spans of the batch.
+            spans: the spans of the batch, R of them real.
 
         Returns:
             s_t: (R, d) float.
@@ -51,8 +52,8 @@ class SpanEncoder(nn.Module):
         kinds = F.linear(self.morph.weight, of_morph)  # (morphs, d)
 
         posts, starts, ends = spans.posts, spans.starts[spans.indices], spans.ends[spans.indices]
-        before = posts * word_starts.shape[1]  # words of the posts before
-        represented: Tensor = firsts.flatten(0, 1).index_select(0, before + starts)
+        before = posts * word_starts.shape[1]  # (R,), words of the earlier posts
+        represented: Tensor = firsts.flatten(0, 1).index_select(0, before + starts)  # (R, d)
         represented = represented + lasts.flatten(0, 1).index_select(0, before + ends)
         represented = represented + lengths.index_select(0, ends - starts)
         if self.pool is not None:
@@ -62,13 +63,13 @@ class SpanEncoder(nn.Module):
 
 
 def _counts(morphs: Tensor, posts: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-    """How many words of each morph there are in each span, (R, morphs) int64."""
+    """Count the words of each morph in each span: (R, morphs) int64."""
     up_to = F.pad(F.one_hot(morphs, len(Morph)).cumsum(1), (0, 0, 1, 0))  # (B, 1 + n, morphs)
     return up_to[posts, ends + 1] - up_to[posts, starts]
 
 
 def _largest(words: Tensor, widest: int) -> Tensor:
-    """Element-wise maximum over the words (B, n, d) of each span, (B, S, d) in the order of ``enumerate_spans``."""
+    """Element-wise maximum over the words (B, n, d) of each span: (B, S, d) in the order of ``enumerate_spans``."""
     found = [words]
     for width in range(2, min(widest, words.shape[1]) + 1):
         found.append(torch.maximum(found[-1][:, :-1], words[:, width - 1 :]))

@@ -1,7 +1,7 @@
-"""Every span of a text up to a width, for a whole batch at once (section 3.4, eq. 8).
+"""Enumerates every span of a text up to a width, for a whole batch at once (section 3.4, eq. 8).
 
-Notation: B posts, n words of the longest, W widest span, S = sum over widths w of (n − w + 1) spans;
-R real spans, those of all posts that lie within their post.
+Notation: B posts, n words in the longest, W widest span, S = sum over widths w of (n − w + 1) spans;
+R real spans, those that lie within their post.
 """
 
 from typing import NamedTuple
@@ -13,9 +13,10 @@ from torch import Tensor
 class Spans(NamedTuple):
     """The spans of a batch, ordered by width and then by first word.
 
-    ``starts`` and ``ends`` are the first and last word of each span, (S,) int64, shared by all posts;
-    ``mask`` is (B, S) bool, True where the span lies within the post; ``real`` are the places of those in the flattened
-    mask, (R,) int64, ascending. What is computed for spans is computed for these alone.
+    Attributes:
+        starts, ends: first and last word of each span, (S,) int64, shared by all posts.
+        mask: (B, S) bool, True where the span lies within the post.
+        real: indices of the real spans in the flattened mask, (R,) int64, ascending. Only these are computed.
     """
 
     starts: Tensor
@@ -30,7 +31,7 @@ class Spans(NamedTuple):
 
     @property
     def indices(self) -> Tensor:
-        """Which of the S spans each real one is, (R,) int64."""
+        """The index among the S spans of each real span, (R,) int64."""
         return self.real % self.mask.shape[1]
 
     def select(self, padded: Tensor) -> Tensor:
@@ -38,16 +39,16 @@ class Spans(NamedTuple):
         return padded.flatten(0, 1).index_select(0, self.real)
 
     def place(self, selected: Tensor) -> Tensor:
-        """(R, …) → (B, S, …), zero where no span is real."""
+        """(R, …) → (B, S, …), zero at padding spans."""
         empty = selected.new_zeros(self.mask.numel(), *selected.shape[1:])
         return empty.index_copy(0, self.real, selected).view(*self.mask.shape, *selected.shape[1:])
 
 
 def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
-    """All spans of at most ``max_width`` words.
+    """Enumerate all spans of at most ``max_width`` words.
 
     Args:
-        word_mask: (B, n) bool, True on a post's words, False behind them.
+        word_mask: (B, n) bool, True on a post's words, False after them.
     """
     words = word_mask.shape[1]
     widths = range(1, min(max_width, words) + 1)
@@ -59,7 +60,7 @@ def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
 
 
 def span_index(start: int, end: int, *, words: int, max_width: int) -> int | None:
-    """Where the span from word ``start`` to word ``end`` stands in a batch of ``words`` words; None if too wide."""
+    """Index of the span from word ``start`` to word ``end`` in a batch of ``words`` words; None if it is too wide."""
     width = end - start + 1
     if width > max_width:
         return None

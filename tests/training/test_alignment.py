@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizerFast
 
 from model import Recognizer
-from model.modeling.bottleneck import kl_divergence, mean_rank
 from training.cli.evaluate import prepare
 from training.cli.figures import history
 from training.data.sources import DataSource
 from training.figures.analysis import Representations, modality_gap, represent
+from training.learning.objective import kl_divergence, mean_rank
 from training.learning.run import train
 from training.recipes.recipe import Recipe
 

@@ -40,7 +40,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def four_epochs(recipe: Recipe) -> Recipe:
     """Two steps and a checkpoint each, with everything random that there is."""
-    return recipe.model_copy(update={"epochs": 4, "image_dropout": 0.3, "weight_average": 0.9})
+    return recipe.model_copy(update={"epochs": 4, "image_dropout": 0.3})
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_full_disk_is_said_in_a_line_and_the_checkpoint_before_stays_whole(
     (line,) = [line for line in said.splitlines() if "smner-train" in line]
     assert line.startswith(f"smner-train: {tmp_path / 'run'}")
     assert "checkpoint-4: could not be written" in line
-    assert "--resume goes on from the one before" in line
+    assert "--resume continues from the previous one" in line
     checkpoints = tmp_path / "run" / "run" / "checkpoints"
     assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-2"]
     assert main([*command, "--resume"]) == 0

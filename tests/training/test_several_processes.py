@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from transformers import set_seed
 
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from model.modeling.bottleneck import Gaussian
 from tests.training.noiseless import without_noise
-from training.data.dataset import Collator, PostDataset
 from training.data.sources import DataSource
 from training.learning.encoders import build
-from training.learning.objective import Objective
 from training.learning.run import train
 from training.recipes.recipe import Recipe
 
@@ -75,7 +70,8 @@ def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:
     """Of the last epoch, whether it was the best or not."""
-    return load_file(output / "run" / "checkpoints" / "checkpoint-9" / WEIGHTS_FILE)
+    weights = load_file(output / "run" / "checkpoints" / "checkpoint-9" / WEIGHTS_FILE)
+    return {name.removeprefix("network."): tensor for name, tensor in weights.items()}
 
 
 def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
@@ -104,7 +100,7 @@ def test_torchrun_with_two_processes_trains_as_one_process_does(
     verify_checkpoint(tmp_path / "two")
 
 
-@pytest.mark.parametrize("changes", [{"consistency_weight": 1.0}, {"use_cmib": False, "weight_average": 0.9}])
+@pytest.mark.parametrize("changes", [{"consistency_weight": 1.0}, {"use_cmib": False}])
 def test_two_processes_train_as_one_whatever_the_recipe(
     quiet: Recipe,
     twelve: DataSource,
@@ -121,41 +117,6 @@ def test_two_processes_train_as_one_whatever_the_recipe(
     together(work)
     train(changed, [twelve], tmp_path / "one")
     assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
-
-
-def test_fsdp_has_the_gradients_of_one_process(
-    quiet: Recipe, twelve: DataSource, noiseless: None, together: Together, tmp_path: Path
-) -> None:
-    """Trainer has FSDP on accelerators alone; here what it calls is called on two CPU processes.
-
-    One has the posts 0 to 3, two of them with a photo, the other the posts 5 and 7, without.
-    """
-    recipe = quiet.model_copy(update={"critic": "mlp", "cmib_beta": 0.01, "fine_tune_image_encoder": False})
-    objective = Objective(no_entity_weight=0.5, cmib_weight=1.0, cmib_beta=0.01, consistency_weight=0.0)
-    set_seed(0)
-    model, processor = build(recipe, ["PER", "LOC"])
-    examples = PostDataset(twelve.read("train"), processor, decode_images=True)
-    collator = Collator(processor, model.config.label2id, recipe.max_span_width)
-
-    def gradients(network: torch.nn.Module, posts: list[int]) -> dict[str, Any]:
-        batch = collator([examples[i] for i in posts])
-        labels = batch.pop("labels")
-        torch.autograd.backward(objective(network.train()(**batch, output_bottleneck=True), labels).total)
-        return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-
-    def work(rank: int) -> None:
-        warnings.simplefilter("ignore")  # torch's, of what an operation in place would do to an output
-        torch.distributed.init_process_group("gloo")
-        mesh = init_device_mesh("cpu", (2,))
-        for layer in model.text_encoder.encoder.layer:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        sharded = gradients(model, [[0, 1, 2, 3], [5, 7]][rank])
-        torch.save({name: gradient.full_tensor() for name, gradient in sharded.items()}, tmp_path / str(rank))
-
-    together(work)
-    whole = gradients(model, [0, 1, 2, 3, 5, 7])
-    torch.testing.assert_close(torch.load(tmp_path / "0"), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_dropped_images_and_noise_differ_between_processes(

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from model.errors import SMNERError
 from training.data.sources import DataSource
-from training.learning.launch import join_processes
+from training.learning.distributed import join_processes
 from training.learning.run import train
 from training.recipes.recipe import Recipe, parse_override
 

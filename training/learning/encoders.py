@@ -54,7 +54,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
         model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
-    tokenizer = load_tokenizer(_located(recipe.tokenizer or recipe.text_encoder), shorten_urls=recipe.shorten_urls)
+    tokenizer = load_tokenizer(_located(recipe.tokenizer or recipe.text_encoder))
     return model, SMNERProcessor(
         tokenizer,
         image_settings(recipe.image_encoder),

@@ -1,4 +1,4 @@
-"""The README.md of a checkpoint: what it was trained on, how, how well it does and where it fails."""
+"""Writes the README.md of a checkpoint: its data and recipe, how good it is, and where it fails."""
 
 import re
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ def model_card(
     """Markdown with the front matter that the Hugging Face hub reads.
 
     Args:
-        scores: on each valid split.
-        posts, photos: training posts of each source, and how many of them have a photo that was used.
+        scores: scores on each valid split.
+        posts, images: training posts of each source, and how many of them have an image that was used.
         checksums: SHA-256 of each source's training file.
         held_out: posts without tags that were kept out.
         taught: whether the recipe's teacher tagged the others.
@@ -54,24 +54,24 @@ def model_card(
         keys=keys,
         width=recipe.max_span_width,
         terms="license: apache-2.0\nlanguage: en\n" if benchmark else "",
-        chosen=", which also chose the epoch" if scores else "; there is none, and the last epoch was kept",
+        chosen=", which also chose the epoch" if scores else "; there is none, so the last epoch was kept",
         origin=_OF_BENCHMARKS if benchmark else _OF_OTHERS,
     )
 
 
 def _public(value: object) -> object:
-    """A recipe's value; of a file or folder of this machine its name alone."""
+    """A recipe's value; a path of this machine is reduced to its name."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-_BENCHMARK = re.compile(r"twitter201[57](-\d+)*")  # numbered where several sources are called so
+_BENCHMARK = re.compile(r"twitter201[57](-\d+)*")  # numbered if several sources have the same name
 _OF_BENCHMARKS = """\
-English posts of 2014 to 2017 mostly; other languages, dialects and times are read worse. Names that are common in the
-training data (politicians, athletes and singers of those years) are favoured. Where the benchmarks disagree (whether a
-@handle is an entity), so does the model."""
+The training data are mostly English posts of 2014 to 2017; expect worse results on other languages, dialects and times.
+Names that are common in the training data (politicians, athletes and singers of those years) are favored. Where the
+benchmarks disagree (whether a @handle is an entity), the model is inconsistent too."""
 _OF_OTHERS = """\
-Languages, dialects and times other than the training data's are read worse. Names that are common in the training data
-are favoured."""
+Expect worse results on languages, dialects and times other than the training data's. Names that are common in the
+training data are favored."""
 
 
 _CARD = """\
@@ -102,8 +102,8 @@ Entity-level, exact span and type, on the valid splits{chosen}:
 ## Limits
 
 {origin}
-Spans are at most {width} words wide. It reads a photo's gist, not the writing in it, and it does not recognise faces.
-Not fit for decisions about people.
+Entities are at most {width} words long. The model sees the gist of a photo, but does not read the writing in it or
+recognize faces. Do not use it for decisions about people.
 
 ## Recipe
 

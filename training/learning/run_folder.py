@@ -1,4 +1,4 @@
-"""The subfolder ``run`` of a run's output: what it was made of, how it went, and where it can go on."""
+"""The subfolder ``run`` of a run's output: its recipe and data, its progress, and where it can continue."""
 
 import json
 import platform
@@ -19,20 +19,21 @@ from training.features.image_features import images_sha256
 from training.recipes.recipe import Recipe
 
 RUN_FOLDER = "run"
+CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
-_STATE_FILE = "trainer_state.json"  # the last file of a checkpoint that Trainer writes
+_STATE_FILE = "trainer_state.json"  # the file of a checkpoint that Trainer writes last
 _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "timm", "tokenizers", "safetensors", "pillow")
 
 
 def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> None:
-    """Make the folder this run's, or see that it is the one to go on with.
+    """Make the folder this run's, or check that it is the run to continue.
 
     Raises:
         FileExistsError: it holds another run, or other files.
-        ValueError: the run to go on with began with another recipe or other data.
+        ValueError: the run to continue began with another recipe or other data.
     """
     digests = {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()}
-    digests |= {f"{part.name} photos": images_sha256(images) for part in data.parts if (images := part.images())}
+    digests |= {f"{part.name} images": images_sha256(images) for part in data.parts if (images := part.images())}
     record = {"recipe": recipe.model_dump(mode="json"), "data": digests, "versions": _versions()}
     file = run / "recipe.json"
     if not file.is_file():
@@ -43,12 +44,12 @@ def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Non
         write_json(file, record)
         return
     if not resume:
-        raise FileExistsError(f"{run.parent} holds another run: choose another folder, or go on with --resume")
+        raise FileExistsError(f"{run.parent} holds another run: choose another folder, or continue it with --resume")
     begun = json.loads(file.read_text("utf-8"))
     if changed := [*_changes(begun["recipe"], record["recipe"]), *_changes(begun["data"], record["data"])]:
-        raise ValueError(f"--resume goes on with the recipe and data it began with, but: {', '.join(changed)}")
+        raise ValueError(f"--resume continues with the recipe and data the run began with, but: {', '.join(changed)}")
     if changed := _changes(begun.get("versions", {}), record["versions"]):
-        print(f"the weights may differ in their last bits from those of a run in one go: {', '.join(changed)}")
+        print(f"the weights may differ in their last bits from those of an uninterrupted run: {', '.join(changed)}")
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -60,11 +61,11 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    """Of everything that has a part in the weights."""
+    """Versions and hardware that the weights depend on."""
     device = choose_device("auto")
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-    else:  # processors of one name differ in the instructions that they are allowed
+    else:  # processors of the same name may support different instructions
         processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
         name = f"{processor} with {torch.backends.cpu.get_cpu_capability()}"
     return {
@@ -76,7 +77,7 @@ def _versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` so that the file is there whole or not at all."""
+    """Write ``content`` so that the file is complete or absent."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     partial.replace(path)
@@ -84,7 +85,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """A checkpoint of Trainer's that is whole; ``finished`` if no step was left to do when it was written."""
+    """A complete checkpoint of Trainer's to continue from; ``finished`` if no step was left when it was written."""
 
     checkpoint: str
     finished: bool
@@ -92,12 +93,12 @@ class Resumption:
 
 
 def last_checkpoint(folder: Path) -> Resumption | None:
-    """Where training can go on; checkpoints that were not written, or deleted, to the end are removed."""
+    """Find the checkpoint to continue from; remove those whose writing or deletion was interrupted."""
     whole: dict[int, tuple[Path, dict[str, Any]]] = {}
     for path in folder.glob("checkpoint-*"):
         try:
             whole[int(path.name.rpartition("-")[2])] = path, json.loads((path / _STATE_FILE).read_text("utf-8"))
-        except (OSError, ValueError):  # JSON that was cut off is no JSON
+        except (OSError, ValueError):  # missing, or cut off
             shutil.rmtree(path, ignore_errors=True)
     if not whole:
         return None
@@ -108,20 +109,20 @@ def last_checkpoint(folder: Path) -> Resumption | None:
 
 
 class MetricsFile(TrainerCallback):
-    """Keeps everything that Trainer logs, the losses and every epoch's scores, one JSON object a line."""
+    """Writes everything that Trainer logs, losses and scores of each epoch, as JSON lines."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def on_log(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ARG002
-        """Written anew each time: a resumed run forgets what came after the checkpoint that it goes on from."""
+        """Rewrite the file: a resumed run drops what was logged after its checkpoint."""
         if state.is_world_process_zero:
             self._path.write_text("".join(json.dumps(entry) + "\n" for entry in state.log_history), "utf-8")
 
 
 def list_unusable_images(path: Path, datasets: Iterable[tuple[str, PostDataset]]) -> None:
-    """Write down, tab-separated, which posts' photos cannot be used."""
-    lines = ["source\tpost\treason\tphoto\n"]
+    """List, tab-separated, the posts whose images cannot be used."""
+    lines = ["source\tpost\treason\timage\n"]
     for source, dataset in datasets:
         for index, post in enumerate(dataset.posts):
             if (lost := dataset.unusable_image(index)) is not None:

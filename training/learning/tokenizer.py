@@ -1,42 +1,31 @@
-"""The tokenizer of a text encoder, made fit for split text and for tweets.
+"""Loads the tokenizer of a text encoder so that it reads the words of a split text as it reads running text."""
 
-What is added lies in the tokenizer's own normaliser, so that a checkpoint's ``tokenizer.json`` has it.
-"""
-
-from typing import Any
-
-from tokenizers import Regex, normalizers
+from tokenizers import normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-# What stands behind a shortened link's scheme says nothing, and takes a dozen sub-tokens or more to say it.
-_URL = Regex(r"https?://\S*")
 
+def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
+    """Load a tokenizer that reads each word of a split text as if a space came before it.
 
-def load_tokenizer(source: str, *, shorten_urls: bool = False) -> PreTrainedTokenizerFast:
-    """The tokenizer of an encoder, made to read each word of a split text as it reads that word behind a space.
-
-    Byte-level tokenizers tell the start of a word by the space before it. RoBERTa's can be told to add one; those that
-    come as a bare ``tokenizer.json``, as ModernBERT's does, ignore that.
+    Byte-level tokenizers mark the start of a word by that space. RoBERTa's can be told to add one; those published as a
+    bare ``tokenizer.json``, such as ModernBERT's, ignore that. For them the space goes into the tokenizer's own
+    normalizer, so that a checkpoint's ``tokenizer.json`` has it too.
 
     Args:
         source: hub id or folder.
-        shorten_urls: see :class:`training.recipes.recipe.Recipe`.
 
     Raises:
-        ValueError: there is no fast one.
+        ValueError: the source has no fast tokenizer.
     """
     tokenizer = AutoTokenizer.from_pretrained(source, add_prefix_space=True)
     if not tokenizer.is_fast:
         raise ValueError(
-            f"{source}: {type(tokenizer).__name__} is not a fast tokenizer, and only those say which sub-tokens are a "
-            f"word's; of the BERTweets, vinai/bertweet-large has one"
+            f"{source}: {type(tokenizer).__name__} is not a fast tokenizer, and only fast ones map sub-tokens to "
+            f"words; among the BERTweets, vinai/bertweet-large has one"
         )
     backend = tokenizer.backend_tokenizer
-    own = [] if backend.normalizer is None else [backend.normalizer]
-    first: list[Any] = [normalizers.Replace(_URL, "http")] if shorten_urls else []
-    reads_alike = backend.encode("a a").ids == backend.encode(["a", "a"], is_pretokenized=True).ids
-    last: list[Any] = [] if reads_alike else [normalizers.Prepend(" ")]
-    if first or last:
-        backend.normalizer = normalizers.Sequence([*first, *own, *last])
+    if backend.encode("a a").ids != backend.encode(["a", "a"], is_pretokenized=True).ids:
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([*own, normalizers.Prepend(" ")])
     fast: PreTrainedTokenizerFast = tokenizer
     return fast

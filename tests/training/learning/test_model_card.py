@@ -14,7 +14,7 @@ def card(recipe: Recipe, **changes: Any) -> str:
         "parameters": 61_234_567,
         "types": ["PER", "LOC"],
         "posts": {"t17": 3373, "posts": 1900},
-        "photos": {"t17": 0, "posts": 1899},
+        "images": {"t17": 0, "posts": 1899},
         "checksums": {"t17": "ab" * 32, "posts": None},
         "held_out": 500,
         "taught": False,
@@ -82,7 +82,7 @@ def test_without_a_valid_split_there_are_no_figures(recipe: Recipe) -> None:
 
 def test_what_is_true_of_the_benchmarks_is_said_of_them_alone(recipe: Recipe) -> None:
     """A model of somebody's Dutch invoices was called one of English tweets of 2014 to 2017."""
-    ours = {"posts": {"twitter2017": 3373}, "photos": {"twitter2017": 0}, "checksums": {"twitter2017": None}}
+    ours = {"posts": {"twitter2017": 3373}, "images": {"twitter2017": 0}, "checksums": {"twitter2017": None}}
     for words in ("language: en\n", "English posts of 2014 to 2017", "politicians", "@handle"):
         assert words in card(recipe, **ours)
         assert words not in card(recipe)

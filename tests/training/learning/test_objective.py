@@ -1,17 +1,36 @@
+"""Loss terms by hand and against torch, then the objective around a network whose output is given."""
+
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Independent, Normal
+from torch.distributions import kl_divergence as torch_kl
 
-from model.modeling.bottleneck import BottleneckLoss
-from model.modeling.smner import SMNEROutput
+from model import SMNER, SMNEROutput, SMNERProcessor
+from model.modeling.bottleneck import CrossModalBottleneck, Gaussian, MLPCritic
 from model.modeling.spans import enumerate_spans
 from training.data.dataset import IGNORED
-from training.learning.objective import Objective, span_cross_entropy, symmetric_divergence
+from training.learning.objective import (
+    Losses,
+    Objective,
+    bottleneck_terms,
+    info_nce,
+    kl_divergence,
+    mean_rank,
+    span_cross_entropy,
+    symmetric_divergence,
+)
 
 LN3 = math.log(3)  # three classes with equal logits
-TERMS = BottleneckLoss(info_nce=torch.tensor(2.0), kl=torch.tensor(10.0), rank=torch.tensor(1.5))
+TEXTS = ["Kawhi Leonard at #NBA", "hi", "The cat sat in St . Louis"]
+
+
+def gaussian(*shape: int) -> Gaussian:
+    return Gaussian(torch.randn(shape), torch.rand(shape) + 0.1)
 
 
 def test_no_entity_is_weighted_and_the_mean_is_over_real_spans() -> None:
@@ -58,37 +77,6 @@ def test_padding_has_no_gradient_whatever_its_logits() -> None:
     assert logits.grad[0, 1].tolist() == [0, 0]
 
 
-def objective() -> Objective:
-    return Objective(no_entity_weight=0.5, cmib_weight=0.1, cmib_beta=0.01, consistency_weight=2)
-
-
-def test_the_total_is_spans_plus_lambda_times_info_nce_plus_beta_kl() -> None:
-    """Ln 3 + 0.1 · (2 + 0.01 · 10) = ln 3 + 0.21."""
-    losses = objective()(SMNEROutput(logits=torch.zeros(1, 2, 3), bottleneck=TERMS), torch.tensor([[1, 2]]))
-    torch.testing.assert_close(losses.total, torch.tensor(LN3 + 0.21))
-    assert (float(losses.info_nce), float(losses.kl), float(losses.rank)) == (2, 10, 1.5)
-    torch.testing.assert_close(losses.spans, torch.tensor(LN3))
-
-
-def test_without_a_bottleneck_the_total_is_the_spans_loss() -> None:
-    losses = objective()(SMNEROutput(logits=torch.zeros(1, 2, 3)), torch.tensor([[1, 2]]))
-    assert losses.total == losses.spans
-    assert [float(term) for term in losses[2:]] == [0, 0, 0]
-
-
-def test_untagged_posts_contribute_the_bottleneck_alone() -> None:
-    logits = torch.randn(2, 3, 4, requires_grad=True)
-    contrast = torch.tensor(2.0, requires_grad=True)
-    output = SMNEROutput(logits=logits, bottleneck=TERMS._replace(info_nce=contrast))
-    losses = objective()(output, torch.full((2, 3), IGNORED))
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    assert losses.spans == 0
-    torch.testing.assert_close(losses.total.detach(), torch.tensor(0.21))
-    assert logits.grad is not None
-    assert logits.grad.count_nonzero() == 0
-    torch.testing.assert_close(contrast.grad, torch.tensor(0.1))
-
-
 def test_an_untagged_post_beside_a_tagged_one_changes_neither_its_loss_nor_its_gradient() -> None:
     alone = torch.randn(1, 3, 4, requires_grad=True)
     beside = torch.cat([alone.detach(), torch.randn(1, 3, 4)]).requires_grad_()
@@ -121,18 +109,226 @@ def test_the_divergence_is_torchs_in_both_directions_and_zero_between_equals() -
     assert symmetric_divergence(first, first, everywhere) == 0
 
 
-def test_two_passes_score_their_mean_plus_the_weighted_divergence() -> None:
-    """An untagged word, so that no span loss is in the way: the passes' mean bottleneck 0.21, and 2 · ⅛ ln 3."""
-    spans = enumerate_spans(torch.ones(2, 1, dtype=torch.bool), 4)
-    logits = torch.tensor([[[0, 0]], [[0, LN3]]])
-    losses = objective().twice(SMNEROutput(logits=logits, spans=spans, bottleneck=TERMS), torch.tensor([[IGNORED]]))
-    torch.testing.assert_close(losses.total, torch.tensor(0.21 + LN3 / 4))
+def test_kl_of_one_dimension_by_hand() -> None:
+    """KL(N(1, 2²) ‖ N(0, 1)) = ½ (σ² + μ² − 1 − ln σ²) = ½ (4 + 1 − 1 − ln 4) = 2 − ln 2."""
+    image = Gaussian(torch.tensor([[1.0]]), torch.tensor([[2.0]]))
+    text = Gaussian(torch.tensor([[0.0]]), torch.tensor([[1.0]]))
+    assert kl_divergence(image, text).item() == pytest.approx(2 - math.log(2))
+
+
+def test_kl_is_torchs_summed_over_dimensions() -> None:
+    image, text = gaussian(5, 768), gaussian(5, 768)
+    expected = torch_kl(Independent(Normal(*image), 1), Independent(Normal(*text), 1))
+    torch.testing.assert_close(kl_divergence(image, text), expected)
+
+
+def test_kl_goes_from_image_to_text() -> None:
+    narrow = Gaussian(torch.zeros(1, 1), torch.full((1, 1), 0.1))
+    wide = Gaussian(torch.zeros(1, 1), torch.ones(1, 1))
+    assert kl_divergence(image=wide, text=narrow) > kl_divergence(image=narrow, text=wide)
+
+
+def test_kl_is_zero_between_equals_and_else_positive() -> None:
+    image, text = gaussian(8, 768), gaussian(8, 768)
+    torch.testing.assert_close(kl_divergence(image, image), torch.zeros(8))
+    assert kl_divergence(image, text).gt(0).all()
+
+
+def test_info_nce_of_two_pairs_by_hand() -> None:
+    """Row 1: ln(e² + e⁰) − 2 = ln(1 + e⁻²), row 2: ln(e⁰ + e¹) − 1 = ln(1 + e⁻¹); their mean."""
+    scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
+    assert info_nce(scores).item() == pytest.approx(expected)
+
+
+def test_info_nce_contrasts_a_text_with_all_images() -> None:
+    """Texts stand in rows: [[0, 0], [9, 9]] says nothing within a row, ln 2."""
+    assert info_nce(torch.tensor([[0.0, 0.0], [9.0, 9.0]])).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_info_nce_at_chance_is_ln_batch(batch: int) -> None:
+    assert info_nce(torch.full((batch, batch), 3.0)).item() == pytest.approx(math.log(batch), abs=1e-6)
+
+
+def test_info_nce_is_torchs_cross_entropy() -> None:
+    scores = torch.randn(7, 7) * 5
+    torch.testing.assert_close(info_nce(scores), F.cross_entropy(scores, torch.arange(7)))
+
+
+def test_info_nce_survives_overflowing_exponentials() -> None:
+    assert info_nce(torch.tensor([[500.0, 0.0], [0.0, 500.0]])).item() == 0
+
+
+def test_mean_rank_by_hand() -> None:
+    """Row 1: 1 is beaten by 2 and 3, place 3. Row 2: 5 is best, place 1. Row 3: 0 is beaten by 1, place 2."""
+    scores = torch.tensor([[1.0, 2.0, 3.0], [0.0, 5.0, 4.0], [1.0, -1.0, 0.0]])
+    assert mean_rank(scores).item() == 2
+
+
+def test_mean_rank_of_a_dead_critic_is_chance() -> None:
+    """A dead critic scores all alike; were ties wins, it would look perfect: (B + 1) / 2 for B = 5 is 3."""
+    assert mean_rank(torch.zeros(5, 5)).item() == 3
+
+
+class Scripted(torch.nn.Module):
+    """A network that answers what it is told, whatever it is asked."""
+
+    def __init__(self, output: SMNEROutput) -> None:
+        super().__init__()
+        self.output = output
+        self.masks: list[Tensor] = []
+
+    def forward(self, **inputs: Tensor) -> SMNEROutput:
+        if "image_mask" in inputs:
+            self.masks.append(inputs["image_mask"])
+        return self.output
+
+
+def objective(network: Any, **changes: float) -> Objective:
+    weights = {"no_entity_weight": 0.5, "cmib_weight": 0.1, "cmib_beta": 0.01}
+    return Objective(network, **{**weights, **changes})
+
+
+@pytest.fixture
+def batch(smner: SMNER, processor: SMNERProcessor) -> dict[str, Tensor]:
+    """Three posts with features, the second without an image; every span is "no entity"."""
+    inputs = processor(TEXTS)
+    labels = torch.where(enumerate_spans(inputs["morphs"] != 0, 4).mask, 0, IGNORED)
+    mask = torch.tensor([True, False, True])
+    return {**inputs, "image_features": torch.randn(3, 5, 256), "image_mask": mask, "labels": labels}
+
+
+def rows(batch: dict[str, Tensor], *posts: int) -> dict[str, Tensor]:
+    return {key: tensor[list(posts)] for key, tensor in batch.items()}
+
+
+def test_total_is_spans_plus_weighted_bottleneck(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    """L = L_cls + λ (InfoNCE + β KL)."""
+    losses = objective(smner, cmib_weight=0.3, cmib_beta=0.2)(batch)
+    torch.testing.assert_close(losses.total, losses.spans + 0.3 * (losses.info_nce + 0.2 * losses.kl))
+    assert min(losses) > 0
+    assert 1 <= losses.rank <= 2
+
+
+def test_without_a_bottleneck_the_total_is_the_spans_loss() -> None:
+    network = Scripted(SMNEROutput(logits=torch.zeros(1, 2, 3)))
+    losses = objective(network)({"labels": torch.tensor([[1, 2]])})
+    torch.testing.assert_close(losses.total, torch.tensor(LN3))
+    assert losses == Losses(losses.spans, losses.spans, *[torch.tensor(0.0)] * 3)
+
+
+def test_bottleneck_sees_only_posts_with_images(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    together, alone = (objective(smner)(own) for own in (batch, rows(batch, 0, 2)))
+    torch.testing.assert_close(together[2:], alone[2:])
+    assert together.info_nce.item() != pytest.approx(math.log(3), abs=1e-3)
+
+
+def test_kl_is_the_mean_over_posts_with_images(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    output = smner(**{key: tensor for key, tensor in batch.items() if key != "labels"})
+    kl = kl_divergence(output.image_posterior, output.text_posterior)
+    torch.testing.assert_close(objective(smner)(batch).kl, (kl[0] + kl[2]) / 2)
+
+
+def test_a_batch_without_images_has_no_bottleneck_loss(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    losses = objective(smner, image_dropout=0.999999)(batch)
+    assert losses[2:] == (0, 0, 0)
+    assert losses.total == losses.spans
+
+
+def test_info_nce_contrasts_the_critics_scores() -> None:
+    critic, text, image = MLPCritic(4), gaussian(3, 4), gaussian(3, 4)
+    terms = bottleneck_terms(critic, text, image, text.mean, image.mean)
+    assert terms is not None
+    torch.testing.assert_close(terms[0], info_nce(critic(text.mean, image.mean)))
+    torch.testing.assert_close(terms[1], torch_kl(Normal(*image), Normal(*text)).sum(1).mean())
+
+
+def test_a_single_post_has_a_kl_but_nothing_to_contrast() -> None:
+    text, image = gaussian(1, 4), gaussian(1, 4)
+    terms = bottleneck_terms(MLPCritic(4), text, image, text.mean, image.mean)
+    assert terms is not None
+    assert (terms[0].item(), terms[2].item()) == (0, 1)
+    torch.testing.assert_close(terms[1], kl_divergence(image, text)[0])
+
+
+def test_untagged_posts_contribute_the_bottleneck_alone(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    losses = objective(smner)({**batch, "labels": torch.full_like(batch["labels"], IGNORED)})
+    assert losses.spans == 0
+    torch.testing.assert_close(losses.total, 0.1 * (losses.info_nce + 0.01 * losses.kl))
+    losses.total.backward()
+    assert smner.bottleneck is not None
+    assert smner.bottleneck.text_posterior.head.weight.grad is not None
+    assert all(p.grad is None or p.grad.count_nonzero() == 0 for p in smner.classifier.parameters())
+
+
+def test_every_parameter_of_the_heads_is_trained(smner: SMNER, batch: dict[str, Tensor]) -> None:
+    torch.autograd.backward(objective(smner.train())(batch).total)
+    idle = [name for name, p in smner.named_parameters() if p.grad is None]
+    assert all(name.startswith(("image_encoder.", "text_encoder.pooler.")) for name in idle)
+
+
+def twice(logits: Tensor, labels: Tensor, **more: Any) -> Losses:
+    """Two passes over posts of one word each, with the logits given."""
+    spans = enumerate_spans(torch.ones(len(logits), 1, dtype=torch.bool), 1)
+    network = Scripted(SMNEROutput(logits=logits, spans=spans, **more))
+    found: Losses = objective(network, consistency_weight=2)({"labels": labels})
+    return found
+
+
+def test_two_passes_add_the_weighted_divergence() -> None:
+    """An untagged word, so that no span loss is in the way: 2 · ⅛ ln 3."""
+    losses = twice(torch.tensor([[[0, 0]], [[0, LN3]]]), torch.tensor([[IGNORED]]))
+    torch.testing.assert_close(losses.total, torch.tensor(LN3 / 4))
     assert losses.spans == 0
 
 
 def test_the_span_loss_of_two_passes_is_their_mean() -> None:
-    """Ln 3 for the first copy and 0 for the second, which is sure; the divergence is not weighed here."""
-    spans = enumerate_spans(torch.ones(2, 1, dtype=torch.bool), 1)
-    logits = torch.tensor([[[0.0, 0, 0]], [[0, 1000, 0]]])
-    losses = objective().twice(SMNEROutput(logits=logits, spans=spans), torch.tensor([[1]]))
+    """Ln 3 for the first pass and 0 for the second, which is certain."""
+    losses = twice(torch.tensor([[[0.0, 0, 0]], [[0, 1000, 0]]]), torch.tensor([[1]]))
     torch.testing.assert_close(losses.spans, torch.tensor(LN3 / 2))
+
+
+def test_a_pass_without_images_adds_no_bottleneck_loss() -> None:
+    """Two posts in two passes, the second pass without images: half of the terms, and the first pass's rank."""
+    text, image = gaussian(4, 4), gaussian(4, 4)
+    output = SMNEROutput(
+        logits=torch.zeros(4, 1, 3),
+        spans=enumerate_spans(torch.ones(4, 1, dtype=torch.bool), 1),
+        text_posterior=text,
+        image_posterior=image,
+        text_sample=text.mean,
+        image_sample=image.mean,
+        image_mask=torch.tensor([True, True, False, False]),
+    )
+    network = Scripted(output)
+    bottleneck = CrossModalBottleneck(4, initial_deviation=0.1)
+    network.bottleneck = bottleneck
+    losses = objective(network, consistency_weight=1)({"labels": torch.zeros(2, 1, dtype=torch.int64)})
+    first = torch.tensor([0, 1])
+    alone = bottleneck_terms(bottleneck.critic, text.select(first), image.select(first), text.mean[:2], image.mean[:2])
+    assert alone is not None
+    torch.testing.assert_close((losses.info_nce, losses.kl, losses.rank), (alone[0] / 2, alone[1] / 2, alone[2]))
+
+
+@pytest.mark.parametrize(("dropout", "expected"), [(0.0, 1.0), (0.3, 0.7), (0.9, 0.1)])
+def test_image_dropout_drops_each_with_its_chance(dropout: float, expected: float) -> None:
+    """300 draws: four standard deviations at 0.7 are 0.11."""
+    network = Scripted(SMNEROutput(logits=torch.zeros(2, 1, 3)))
+    mask = torch.tensor([True, False])
+    for _ in range(300):
+        objective(network, image_dropout=dropout)({"labels": torch.zeros(2, 1, dtype=torch.int64), "image_mask": mask})
+    kept = torch.stack(network.masks).float().mean(0)
+    assert kept[1] == 0
+    assert float(kept[0]) == pytest.approx(expected, abs=0.11 if dropout else 0)
+    assert mask.tolist() == [True, False]  # the batch itself stays as it was
+
+
+def test_each_pass_drops_its_own_images() -> None:
+    spans = enumerate_spans(torch.ones(8, 1, dtype=torch.bool), 1)
+    network = Scripted(SMNEROutput(logits=torch.zeros(8, 1, 3), spans=spans))
+    consistent = objective(network, consistency_weight=1, image_dropout=0.5)
+    for _ in range(10):
+        consistent({"labels": torch.zeros(4, 1, dtype=torch.int64), "image_mask": torch.ones(4, dtype=torch.bool)})
+    assert [len(mask) for mask in network.masks] == [8] * 10  # both passes in one batch
+    assert any(not torch.equal(*mask.chunk(2)) for mask in network.masks)

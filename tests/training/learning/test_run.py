@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+import training.learning.images
 import training.learning.run
 from model import SMNER, Recognizer
 from model.checkpoint import CHECKSUM_FILE, WEIGHTS_FILE, load_model
 from training.cli.evaluate import evaluate
+from training.data.dataset import PostDataset
 from training.data.posts import DatasetError, LabelledPost
 from training.data.sources import DataSource
 from training.data.training_data import TrainingData, held_out_posts
@@ -42,6 +44,11 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> list[SMNERTrainer]:
 
     monkeypatch.setattr(training.learning.run, "SMNERTrainer", Kept)
     return made
+
+
+def part_of(trainer: SMNERTrainer, place: int) -> PostDataset:
+    """The training data of a trainer's first, second, … source."""
+    return list(trainer.train_sets.values())[place]
 
 
 class Killed(BaseException):
@@ -144,8 +151,8 @@ def test_the_final_weights_are_the_best_epochs(
     best = trainers[0].state.best_model_checkpoint
     assert best is not None
     stored, kept = load_file(tmp_path / "run" / WEIGHTS_FILE), load_file(Path(best) / WEIGHTS_FILE)
-    assert stored.keys() == kept.keys()
-    assert all(torch.equal(stored[name], kept[name]) for name in kept)
+    assert {f"network.{name}" for name in stored} == kept.keys()
+    assert all(torch.equal(stored[name], kept[f"network.{name}"]) for name in stored)
 
 
 def test_half_precision_is_stored_and_what_was_measured_is_what_is_stored(
@@ -231,7 +238,7 @@ def test_posts_without_tags_train_the_bottleneck(
     for name, sources in (("without", [DataSource(source.path)]), ("with", [DataSource(source.path), untagged])):
         train(small(recipe, epochs=1, image_dropout=0), sources, tmp_path / name)
         weights[name] = load_file(tmp_path / name / WEIGHTS_FILE)["bottleneck.image_posterior.head.weight"]
-    assert [part.has_image(0) for part in trainers[1].parts] == [False, True]
+    assert [part.has_image(0) for part in trainers[1].train_sets.values()] == [False, True]
     assert not torch.equal(weights["with"], weights["without"])
 
 
@@ -243,7 +250,7 @@ def test_untagged_posts_of_a_valid_split_are_not_measured(
     lines = ['{"tokens": ["Rome"], "tags": ["B-LOC"]}', '{"tokens": ["Rome"]}']
     (source.path / "valid.jsonl").write_text("\n".join(lines), "utf-8")
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    (measured,) = trainers[0].valid.values()
+    (measured,) = trainers[0].valid_sets.values()
     assert [post.entities is not None for post in measured.posts] == [True]
 
 
@@ -268,13 +275,13 @@ def test_a_run_does_not_go_on_with_other_images(recipe: Recipe, source: DataSour
     image, short = source.images / "0.png", small(recipe, max_steps=1)
     train(short, [source], tmp_path / "run")
     before = image.read_bytes()
-    with pytest.raises(ValueError, match=r"began with, but: eight photos [0-9a-f]{64} → None"):
+    with pytest.raises(ValueError, match=r"began with, but: eight images [0-9a-f]{64} → None"):
         train(short, [DataSource(source.path)], tmp_path / "run", resume=True)
     image.write_bytes(bytes([*before[:-1], before[-1] ^ 1]))
-    with pytest.raises(ValueError, match="began with, but: eight photos "):
+    with pytest.raises(ValueError, match="began with, but: eight images "):
         train(short, [source], tmp_path / "run", resume=True)
     image.unlink()
-    with pytest.raises(ValueError, match="began with, but: eight photos "):
+    with pytest.raises(ValueError, match="began with, but: eight images "):
         train(short, [source], tmp_path / "run", resume=True)
     image.write_bytes(before)
     train(short, [source], tmp_path / "run", resume=True)
@@ -305,7 +312,7 @@ def test_images_beside_foreign_features_are_not_dropped_in_silence(
 
 def test_an_image_encoder_cannot_be_fine_tuned_on_features(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, encoder="foreign")
-    with pytest.raises(ValueError, match="fine_tune_image_encoder needs photos"):
+    with pytest.raises(ValueError, match="fine_tune_image_encoder needs images"):
         train(
             small(recipe, fine_tune_image_encoder=True),
             [DataSource(source.path, image_features=file)],
@@ -342,7 +349,7 @@ def test_the_run_folder_has_what_the_run_was_made_of_and_how_it_went(
     record = json.loads((run / "recipe.json").read_text("utf-8"))
     assert record["recipe"]["seed"] == 0
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert record["data"].keys() == {"eight train", "eight valid", "eight photos"}
+    assert record["data"].keys() == {"eight train", "eight valid", "eight images"}
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 26))
     assert any(entry.keys() >= {"loss", "info_nce"} for entry in logged)
@@ -358,7 +365,7 @@ def test_a_tracker_that_is_not_there_is_refused_before_anything_is_done(
     recipe: Recipe, source: DataSource, tmp_path: Path
 ) -> None:
     """It was a traceback, after all photos had been encoded."""
-    with pytest.raises(ValueError, match=r"report_to: absent is not installed; there are .*tensorboard"):
+    with pytest.raises(ValueError, match=r"report_to: absent is not installed; installed are .*tensorboard"):
         train(small(recipe, report_to="absent"), [source], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -402,21 +409,21 @@ def test_lost_images_are_counted_and_listed(
     (source.images / "2.png").write_bytes(b"\x89PNG")
     (source.images / "4.png").unlink()
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    file = tmp_path / "run" / "run" / "lost-photos.tsv"
-    said = f"eight: 2 training posts have a photo; not used: 5 missing, 1 unreadable, listed in {file}\n"
+    file = tmp_path / "run" / "run" / "unusable-images.tsv"
+    said = f"eight: 2 training posts have an image; not used: 5 missing, 1 unreadable, listed in {file}\n"
     assert said in capsys.readouterr().out
     header, *rows = [line.split("\t") for line in file.read_text("utf-8").splitlines()]
-    assert header == ["source", "post", "reason", "photo"]
+    assert header == ["source", "post", "reason", "image"]
     unreadable = ["eight", "2", "unreadable", str(source.images / "2.png")]
     assert sorted(rows) == sorted([unreadable, *(["eight", name, "missing", name] for name in "134579")])
-    assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, *[False] * 5, True, False]
+    assert [part_of(trainers[0], 0).has_image(i) for i in range(8)] == [True, *[False] * 5, True, False]
 
 
 def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     file = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
     (source.path / "valid.txt").unlink()
     train(small(recipe, max_steps=1), [DataSource(source.path, image_features=file)], tmp_path / "run")
-    rows = (tmp_path / "run" / "run" / "lost-photos.tsv").read_text("utf-8").splitlines()[1:]
+    rows = (tmp_path / "run" / "run" / "unusable-images.tsv").read_text("utf-8").splitlines()[1:]
     assert rows == [f"eight\t{name}\twithout features\t{name}" for name in "1357"]
 
 
@@ -435,8 +442,8 @@ def test_held_out_posts_are_written_down_and_not_trained_on(
     train(small(recipe, max_steps=1, held_out=3), [source, untagged], tmp_path / "run")
     kept_out = (tmp_path / "run" / "run" / "held_out.txt").read_text("utf-8").split()
     assert kept_out == sorted(post.id for post in held_out_posts(untagged.read("train"), 3))
-    assert [len(part) for part in trainers[0].parts] == [8, 5]
-    assert not {post.id for post in trainers[0].parts[1].posts} & set(kept_out)
+    assert [len(part) for part in trainers[0].train_sets.values()] == [8, 5]
+    assert not {post.id for post in part_of(trainers[0], 1).posts} & set(kept_out)
 
 
 @pytest.fixture
@@ -454,10 +461,10 @@ def test_a_teacher_tags_the_untagged_posts(
     """The untagged posts are the tagged ones' texts, so what it should say is known."""
     train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source, untagged], tmp_path / "run")
     gold = {post.words: post.entities for post in source.read("train")}
-    silver = trainers[-1].parts[1].posts
+    silver = part_of(trainers[-1], 1).posts
     assert len(silver) == 6
     assert sum(post.entities == gold[post.words] for post in silver) >= 5
-    assert [post.entities for post in trainers[-1].parts[0].posts] == list(gold.values())
+    assert [post.entities for post in part_of(trainers[-1], 0).posts] == list(gold.values())
     card = (tmp_path / "run" / "README.md").read_text("utf-8")
     assert "2 of them were kept out of training" in card
 
@@ -472,7 +479,7 @@ def test_the_teacher_sees_no_image_even_where_the_data_name_their_own(
     short = teacher.replace("teacher.toml", "short.toml")
     Path(short).write_text(Path(teacher).read_text("utf-8").replace("epochs = 40", "epochs = 1"), "utf-8")
     train(small(recipe, max_steps=1, held_out=2, teacher=short), [untagged], tmp_path / "run")
-    assert [part.has_image(i) for part in trainers[0].parts for i in range(len(part))].count(True) == 0
+    assert [part.has_image(i) for part in trainers[0].train_sets.values() for i in range(len(part))].count(True) == 0
 
 
 def test_a_run_does_not_go_on_with_another_teacher(
@@ -495,8 +502,8 @@ def test_ready_features_of_a_foreign_width_train_and_evaluate(
     features = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
     ready = DataSource(source.path, image_features=features)
     result = train(recipe, [ready], tmp_path / "run")
-    assert "which will read ready features and no photos" in capsys.readouterr().out
-    assert [trainers[0].parts[0].has_image(i) for i in range(8)] == [True, False] * 4
+    assert "will have no image encoder and read ready features" in capsys.readouterr().out
+    assert [part_of(trainers[0], 0).has_image(i) for i in range(8)] == [True, False] * 4
     recognizer = Recognizer.from_pretrained(tmp_path / "run", device="cpu")
     assert recognizer.model.image_encoder is None
     assert recognizer.model.image_projection.in_features == 7
@@ -509,7 +516,7 @@ def test_ready_features_of_the_recipes_encoder_spare_encoding(
     recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = ready_features(tmp_path / "f.safetensors", width=256, regions=25, encoder="timm:test_efficientnet")
-    monkeypatch.setattr(training.learning.run, "cache_images", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr(training.learning.images, "cache_images", lambda *_: pytest.fail("encoded"))
     train(small(recipe, max_steps=1), [DataSource(source.path, image_features=features)], tmp_path / "run")
     assert Recognizer.from_pretrained(tmp_path / "run", device="cpu").model.image_encoder is not None
 
@@ -540,7 +547,7 @@ def test_a_broken_image_makes_its_post_one_without(
     assert source.images is not None
     (source.images / "2.png").write_bytes(b"\x89PNG")
     train(small(recipe, max_steps=1, fine_tune_image_encoder=fine_tuned), [source], tmp_path / "run")
-    assert [trainers[0].parts[0].has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
+    assert [part_of(trainers[0], 0).has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
     assert "| eight | 8 | 3 |" in (tmp_path / "run" / "README.md").read_text("utf-8")
 
 
@@ -551,7 +558,7 @@ def test_where_all_images_are_broken_training_goes_without(
     for image in source.images.iterdir():
         image.write_bytes(b"\x89PNG")
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    assert trainers[0].parts[0].images() == 0
+    assert part_of(trainers[0], 0).images() == 0
 
 
 def test_a_fine_tuned_image_encoder_is_trained_on_the_images_themselves(
@@ -627,11 +634,13 @@ def test_the_handles_of_retweets_are_split_in_training_alone_and_where_the_recip
         (source.path / f"{split}.txt").write_text("IMGID:1\nRT\tO\n@nasa\tO\nAnna\tB-PER\n", "utf-8")
     for flag in (True, False):
         train(small(recipe, max_steps=1, split_retweets=flag), [source], tmp_path / f"run-{flag}")
-    assert [trainer.parts[0].posts[0].words for trainer in trainers] == [
+    assert [part_of(trainer, 0).posts[0].words for trainer in trainers] == [
         ("RT", "@", "nasa", "Anna"),
         ("RT", "@nasa", "Anna"),
     ]
-    assert [next(iter(trainer.valid.values())).posts[0].words for trainer in trainers] == [("RT", "@nasa", "Anna")] * 2
+    assert [next(iter(trainer.valid_sets.values())).posts[0].words for trainer in trainers] == [
+        ("RT", "@nasa", "Anna")
+    ] * 2
 
 
 def test_a_run_may_be_moved_and_its_best_epoch_is_still_found(
@@ -647,7 +656,7 @@ def test_a_run_may_be_moved_and_its_best_epoch_is_still_found(
     train(longer, [source], tmp_path / "after", resume=True)
     ended = load_file(tmp_path / "after" / WEIGHTS_FILE)
     best = load_file(tmp_path / "after" / "run" / "checkpoints" / "checkpoint-2" / WEIGHTS_FILE)  # of the first epoch
-    assert all(torch.equal(ended[name], best[name]) for name in ended)
+    assert all(torch.equal(ended[name], best[f"network.{name}"]) for name in ended)
 
     shutil.move(tmp_path / "after", tmp_path / "later")
     (tmp_path / "later" / WEIGHTS_FILE).unlink()

