@@ -1,10 +1,10 @@
-# What a person types. On a fresh clone every target makes the environment it needs; nothing is downloaded but packages.
+# On a fresh clone every target creates the environment it needs. Only packages are downloaded.
 PYTHON ?= python3
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-# torch from PyPI brings CUDA along. For a smaller download on a machine without a GPU:
+# torch from PyPI includes CUDA. For a smaller download on a machine without a GPU:
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 

@@ -1,10 +1,10 @@
-"""Exit 0 if the service takes posts. The image has no curl, and http.client asks no proxy from the environment."""
+"""Exit 0 if the service accepts posts. The image has no curl, and http.client ignores proxies in the environment."""
 
 import os
 import sys
 from http.client import HTTPConnection, HTTPException
 
-SECONDS = 2.5  # below the timeout of the Dockerfile's HEALTHCHECK, so that it is this script that says why
+SECONDS = 2.5  # less than the timeout of the Dockerfile's HEALTHCHECK, so that this script gets to say why
 
 
 def main() -> int:

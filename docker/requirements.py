@@ -1,4 +1,4 @@
-"""Print what the project depends on, so that a layer with all of it can be made before the code is there.
+"""Print the project's dependencies, so that the image can install them in a layer before the code.
 
 ``python requirements.py PYPROJECT [EXTRA]`` prints the dependencies, or those of an extra.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main(pyproject: str, extra: str | None = None) -> None:
-    """Print one requirement a line."""
+    """Print one requirement per line."""
     project = tomllib.loads(Path(pyproject).read_text("utf-8"))["project"]
     print(*(project["optional-dependencies"][extra] if extra else project["dependencies"]), sep="\n")
 

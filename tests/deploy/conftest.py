@@ -1,4 +1,4 @@
-"""The files that deploy the service, and the tools that they are checked with."""
+"""The files that deploy the service, and the tools that check them."""
 
 import json
 import os
@@ -21,17 +21,17 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run a tool in the root of the repository, with its complaints among its output."""
+    """Run a tool in the root of the repository; its standard error goes to its output."""
     return subprocess.run(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def of_environment(name: str) -> Path:
-    """A command that is installed beside this Python."""
+def venv_command(name: str) -> Path:
+    """The path of a command installed beside this Python."""
     return Path(sys.executable).parent / name
 
 
-def of_system(name: str) -> str:
-    """A command that only a package of the operating system brings."""
+def system_command(name: str) -> str:
+    """The path of a command from an operating system package; skips the test without it."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -39,14 +39,14 @@ def of_system(name: str) -> str:
 
 
 def compose(*arguments: str, cpu: bool = False, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """``docker compose`` on our files, with nothing of the caller's environment in their variables."""
+    """Run ``docker compose`` on our files, without variables of the caller's environment."""
     files = ["docker-compose.yml", *(["docker/compose.cpu.yml"] if cpu else [])]
     env = {"PATH": os.environ["PATH"], "COMPOSE_DISABLE_ENV_FILE": "1", **variables}
-    return run(of_environment("docker-compose"), *(f"--file={file}" for file in files), *arguments, env=env)
+    return run(venv_command("docker-compose"), *(f"--file={file}" for file in files), *arguments, env=env)
 
 
 def stack(*, cpu: bool = False, **variables: str) -> dict[str, Any]:
-    """The stack with all profiles, as compose understands it."""
+    """The stack with all profiles, as compose resolves it."""
     done = compose("--profile=*", "config", "--format=json", cpu=cpu, **variables)
     assert done.returncode == 0, done.stdout
     parsed: dict[str, Any] = json.loads(done.stdout)
@@ -58,7 +58,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def manifests() -> list[dict[str, Any]]:
-    """The Kubernetes objects, the deployment first."""
+    """The Kubernetes objects: Deployment, Service, PodDisruptionBudget."""
     return list(yaml.safe_load_all((DOCKER / "kubernetes" / "smner.yaml").read_text("utf-8")))
 
 

@@ -1,6 +1,5 @@
-"""The table of all settings in docs/operations.md, made from the class: ``python -m tests.deploy.settings_table``."""
+"""Write the table of settings in docs/operations.md: ``python -m tests.deploy.settings_table``."""
 
-import sys
 from collections.abc import Iterator
 
 from annotated_types import Ge, Gt, Le
@@ -13,12 +12,12 @@ BEGIN, END = "<!-- settings: made by python -m tests.deploy.settings_table -->\n
 
 
 def settings_table() -> str:
-    """Markdown, a row for each setting."""
+    """A Markdown table with a row for each setting."""
     return "\n".join(["| variable | default | range | effect |", "| --- | --- | --- | --- |", *_rows(), ""])
 
 
 def with_table(document: str) -> str:
-    """The document with today's table in it."""
+    """The document with its table replaced by the current one."""
     before, rest = document.split(BEGIN)
     after = rest.split(END)[1]
     return f"{before}{BEGIN}{settings_table()}{END}{after}"
@@ -47,7 +46,4 @@ def _range(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    document = OPERATIONS.read_text("utf-8")
-    renewed = with_table(document)
-    OPERATIONS.write_text(renewed, "utf-8")
-    sys.exit(0)
+    OPERATIONS.write_text(with_table(OPERATIONS.read_text("utf-8")), "utf-8")

@@ -7,14 +7,14 @@ import pytest
 
 from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
-from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, of_environment, run, stack
+from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, run, stack, venv_command
 
 SERVICES = {"smner", "smner-1", "proxy", "prometheus", "grafana", "train"}
 REPLICAS = ("smner", "smner-1")
 
 
 def seconds(duration: str) -> int:
-    """Compose's durations, such as 2m0s."""
+    """Parse a duration of Compose, such as 2m0s."""
     match = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", duration)
     assert match, duration
     minutes, rest = (int(part or 0) for part in match.groups())
@@ -27,14 +27,14 @@ def devices(service: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cpu", [False, True])
-def test_the_stack_follows_the_compose_specification(cpu: bool) -> None:
+def test_stack_follows_the_compose_specification(cpu: bool) -> None:
     assert set(stack(cpu=cpu)["services"]) == SERVICES
 
 
-def test_what_does_not_follow_the_specification_is_found(tmp_path: Path) -> None:
+def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
     copy = tmp_path / "docker-compose.yml"
     copy.write_text((ROOT / "docker-compose.yml").read_text("utf-8").replace("ports:", "prots:", 1), "utf-8")
-    done = run(of_environment("docker-compose"), f"--file={copy}", "config", "--quiet")
+    done = run(venv_command("docker-compose"), f"--file={copy}", "config", "--quiet")
     assert done.returncode != 0
     assert "prots" in done.stdout
 
@@ -48,19 +48,18 @@ def test_what_does_not_follow_the_specification_is_found(tmp_path: Path) -> None
         ("training", {"smner", "train"}),
     ],
 )
-def test_a_profile_starts_what_it_is_called_after(profile: str, services: set[str]) -> None:
+def test_profile_starts_its_services(profile: str, services: set[str]) -> None:
     assert set(compose(f"--profile={profile}", "config", "--services").stdout.split()) == services
 
 
-def test_every_replica_has_a_gpu_of_its_own() -> None:
+def test_every_replica_has_its_own_gpu() -> None:
     services = stack()["services"]
-    reserved = [devices(services[name]) for name in REPLICAS]
-    assert [[device["capabilities"] for device in own] for own in reserved] == [[["gpu"]], [["gpu"]]]
-    assert [own[0]["device_ids"] for own in reserved] == [["0"], ["1"]]
+    expected = [[{"driver": "nvidia", "device_ids": [gpu], "capabilities": ["gpu"]}] for gpu in ("0", "1")]
+    assert [devices(services[name]) for name in REPLICAS] == expected
     assert {services[name]["environment"]["SMNER_DEVICE"] for name in REPLICAS} == {"cuda"}
 
 
-def test_a_laptop_needs_neither_a_gpu_nor_the_large_build_of_torch() -> None:
+def test_cpu_override_needs_neither_gpu_nor_cuda_torch() -> None:
     for name in (*REPLICAS, "train"):
         service = stack(cpu=True)["services"][name]
         assert devices(service) == []
@@ -70,7 +69,7 @@ def test_a_laptop_needs_neither_a_gpu_nor_the_large_build_of_torch() -> None:
 
 
 @pytest.mark.parametrize("cpu", [False, True])
-def test_every_container_is_locked_down_and_limited(cpu: bool) -> None:
+def test_every_container_is_hardened_and_limited(cpu: bool) -> None:
     for name, service in stack(cpu=cpu)["services"].items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -80,16 +79,13 @@ def test_every_container_is_locked_down_and_limited(cpu: bool) -> None:
         assert not service.get("privileged"), name
 
 
-def test_what_is_published_is_reached_from_the_host_alone() -> None:
-    published = {
-        name: [(port["host_ip"], port["published"]) for port in service.get("ports", [])]
-        for name, service in stack()["services"].items()
-    }
-    assert {host for ports in published.values() for host, _ in ports} == {"127.0.0.1"}
-    assert published["smner-1"] == []  # two cannot have the same port; it is reached through the proxy
+def test_ports_are_published_on_localhost_only() -> None:
+    published = {name: service.get("ports", []) for name, service in stack()["services"].items()}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+    assert published["smner-1"] == []  # it cannot share the port of smner; the proxy reaches it
 
 
-def test_a_container_gets_longer_to_stop_than_the_service_takes_for_it() -> None:
+def test_stop_grace_period_exceeds_delay_and_drain() -> None:
     needed = Settings().drain_seconds + _STOP_SECONDS
     services = stack()["services"]
     assert seconds(services["proxy"]["stop_grace_period"]) > needed
@@ -98,13 +94,13 @@ def test_a_container_gets_longer_to_stop_than_the_service_takes_for_it() -> None
         assert seconds(services[name]["stop_grace_period"]) > delay + needed, name
 
 
-def test_every_setting_in_the_stack_is_one_of_the_service() -> None:
+def test_stack_sets_only_known_settings() -> None:
     known = {f"SMNER_{name.upper()}" for name in Settings.model_fields}
     for name in REPLICAS:
         assert set(stack()["services"][name]["environment"]) <= known
 
 
-def test_an_empty_variable_leaves_the_service_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in stack(cpu=True)["services"]["smner"]["environment"].items():
         monkeypatch.setenv(name, value)
     settings = Settings()
@@ -113,32 +109,35 @@ def test_an_empty_variable_leaves_the_service_its_default(monkeypatch: pytest.Mo
     assert settings.max_pending_posts == Settings.model_fields["max_pending_posts"].default
 
 
-def test_a_cpu_limit_comes_with_as_many_threads() -> None:
-    for cpu in (False, True):
-        service = stack(cpu=cpu)["services"]["smner"]
-        assert int(service["environment"]["SMNER_MODEL_THREADS"]) == service["deploy"]["resources"]["limits"]["cpus"]
+@pytest.mark.parametrize("cpu", [False, True])
+def test_model_threads_equal_the_cpu_limit(cpu: bool) -> None:
+    service = stack(cpu=cpu)["services"]["smner"]
+    assert int(service["environment"]["SMNER_MODEL_THREADS"]) == service["deploy"]["resources"]["limits"]["cpus"]
 
 
-def test_images_of_others_are_pinned_to_a_release() -> None:
-    ours = {service["image"] for service in stack()["services"].values() if "build" in service}
-    for service in stack()["services"].values():
-        if service["image"] not in ours:
-            assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?", service["image"])
+def test_foreign_images_are_pinned_to_a_release() -> None:
+    services = stack()["services"].values()
+    ours = {service["image"] for service in services if "build" in service}
+    for image in {service["image"] for service in services} - ours:
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?", image)
 
 
-def test_whatever_is_mounted_is_a_folder_that_is_there() -> None:
-    ours = [
-        Path(volume["source"])
-        for service in stack()["services"].values()
-        for volume in service.get("volumes", [])
-        if volume["type"] == "bind" and Path(volume["source"]).is_relative_to(DOCKER)
-    ]
+@pytest.mark.parametrize("cpu", [False, True])
+def test_smner_image_pins_every_replica(cpu: bool) -> None:
+    services = stack(cpu=cpu, SMNER_IMAGE="registry/smner:2026-12-01")["services"]
+    assert {services[name]["image"] for name in REPLICAS} == {"registry/smner:2026-12-01"}
+
+
+def test_mounts_are_existing_folders() -> None:
+    volumes = [volume for service in stack()["services"].values() for volume in service.get("volumes", [])]
+    sources = [Path(volume["source"]) for volume in volumes if volume["type"] == "bind"]
+    ours = [source for source in sources if source.is_relative_to(DOCKER)]
     assert len(ours) >= 6
-    # a file that is replaced by renaming, as editors and git do, would keep its old content in the container
+    # the container would keep the old content of a file that is replaced by renaming, as editors and git do
     assert [path for path in ours if not path.is_dir()] == []
 
 
-def test_every_variable_of_the_stack_is_explained() -> None:
+def test_operations_explains_every_variable() -> None:
     lines = compose("--profile=*", "config", "--variables").stdout.splitlines()
     variables = {line.split()[0] for line in lines[1:]}
     assert {"PUBLISH", "SMNER_GPU_1", "TRAINING_DATA"} <= variables
@@ -146,8 +145,8 @@ def test_every_variable_of_the_stack_is_explained() -> None:
     assert {name for name in variables if f"`{name}`" not in text} == set()
 
 
-def test_a_setting_without_a_variable_of_the_stack_reaches_every_replica(tmp_path: Path) -> None:
-    # what docker-compose.override.yml says of smner is not what smner-1 has from it
+def test_smner_env_reaches_every_replica(tmp_path: Path) -> None:
+    # docker-compose.override.yml would change smner only: smner-1 extends the original
     (tmp_path / "smner.env").write_text("SMNER_DEADLINE_SECONDS=7\n", "utf-8")
     (tmp_path / "docker").mkdir()
     files = ("docker-compose.yml", "docker/compose.cpu.yml")
@@ -155,7 +154,7 @@ def test_a_setting_without_a_variable_of_the_stack_reaches_every_replica(tmp_pat
         (tmp_path / file).write_text((ROOT / file).read_text("utf-8"), "utf-8")
     for chosen in (files[:1], files):
         arguments = [f"--file={tmp_path / file}" for file in chosen]
-        done = run(of_environment("docker-compose"), *arguments, "--profile=*", "config", "--format=json")
+        done = run(venv_command("docker-compose"), *arguments, "--profile=*", "config", "--format=json")
         assert done.returncode == 0, done.stdout
         services = json.loads(done.stdout)["services"]
         assert {services[name]["environment"]["SMNER_DEADLINE_SECONDS"] for name in REPLICAS} == {"7"}
@@ -164,18 +163,18 @@ def test_a_setting_without_a_variable_of_the_stack_reaches_every_replica(tmp_pat
 PROXY = (DOCKER / "haproxy" / "haproxy.cfg").read_text("utf-8")
 
 
-def test_the_proxy_knows_every_replica() -> None:
+def test_proxy_lists_every_replica() -> None:
     servers = dict(re.findall(r"^  server (\S+) (\S+)$", PROXY, re.MULTILINE))
     assert servers == {name: f"{name}:8000" for name in REPLICAS}
 
 
-def test_the_proxy_may_start_its_threads_on_any_host_and_twice_while_it_reloads() -> None:
-    """Without a number it starts one for each core, and with more than its container may have it takes no posts."""
+def test_proxy_threads_fit_the_pids_limit() -> None:
+    """Also during a reload, when two processes run. The default is a thread per core, which can exceed the limit."""
     (threads,) = re.findall(r"^  nbthread (\d+)", PROXY, re.MULTILINE)
     assert stack()["services"]["proxy"]["deploy"]["resources"]["limits"]["pids"] > 4 * int(threads)
 
 
-def test_the_health_check_of_the_proxy_asks_what_it_answers_to_those_inside() -> None:
+def test_proxy_health_check_asks_the_internal_port() -> None:
     proxy = stack()["services"]["proxy"]
     port, path = proxy["healthcheck"]["test"][-1].removeprefix("http://127.0.0.1:").split("/")
     assert f"frontend metrics\n  bind :{port}\n  monitor-uri /{path}\n" in PROXY

@@ -1,4 +1,4 @@
-"""The Dockerfile and what it copies; the image itself is built by ``docker build``."""
+"""The Dockerfile and the files it copies. No image is built."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.deploy.conftest import DOCKER, ROOT, manifests, of_environment, run, stack
+from tests.deploy.conftest import DOCKER, ROOT, manifests, run, stack, venv_command
 from tests.service.conftest import ScriptedRecognizer, Serve
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
@@ -23,41 +23,38 @@ TRAINING_STAGE = DOCKERFILE.split(" AS training\n")[1].split("\nFROM ")[0]
 
 
 def healthcheck(port: int) -> "subprocess.CompletedProcess[str]":
-    # a proxy in the environment must not be asked for the container's own address
+    # the check must ignore a proxy in the environment
     env = {**os.environ, "SMNER_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
     return run(sys.executable, DOCKER / "healthcheck.py", env=env)
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    done = run(of_environment("hadolint"), ROOT / "Dockerfile")
+def test_hadolint_accepts_the_dockerfile() -> None:
+    done = run(venv_command("hadolint"), ROOT / "Dockerfile")
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_hadolint_would_say_it(tmp_path: Path) -> None:
+def test_hadolint_reports_a_planted_mistake(tmp_path: Path) -> None:
     planted = tmp_path / "Dockerfile"
     planted.write_text(f"{DOCKERFILE}CMD smner-serve\n", "utf-8")
-    assert "DL3025" in run(of_environment("hadolint"), planted).stdout
+    assert "DL3025" in run(venv_command("hadolint"), planted).stdout
 
 
 @pytest.mark.parametrize(("stage", "command"), [(SERVICE_STAGE, "smner-serve"), (TRAINING_STAGE, "smner-train")])
-def test_the_command_is_started_without_a_shell_by_a_user_without_rights(stage: str, command: str) -> None:
-    # a shell as first process would keep SIGTERM to itself
+def test_entrypoint_has_no_shell_and_no_root(stage: str, command: str) -> None:
+    # a shell as the first process would swallow SIGTERM
     entrypoint = re.findall(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE)[-1]
     assert json.loads(entrypoint) == [command]
     assert command in PROJECT["scripts"]
-    assert re.findall(r"^USER (.+)$", stage, re.MULTILINE)[-1] == "10001:10001"  # a number, as Kubernetes wants it
+    assert re.findall(r"^USER (.+)$", stage, re.MULTILINE)[-1] == "10001:10001"  # numeric, as Kubernetes requires
 
 
-def test_the_service_is_what_is_built_when_nothing_is_said() -> None:
+def test_service_is_the_default_target() -> None:
     assert re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.MULTILINE)[-1] == "service"
 
 
-def test_whatever_is_copied_is_sent_to_the_builder() -> None:
-    copied = [
-        source
-        for arguments in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
-        for source in arguments.split()[:-1]
-    ]
+def test_dockerignore_sends_exactly_what_is_copied() -> None:
+    copies = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    copied = [source for arguments in copies for source in arguments.split()[:-1]]
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")}
     assert set(copied) == sent
     assert [path for path in copied if not (ROOT / path).exists()] == []
@@ -75,15 +72,14 @@ def test_there_is_one_version() -> None:
     ("extra", "expected"),
     [([], PROJECT["dependencies"]), (["train"], PROJECT["optional-dependencies"]["train"])],
 )
-def test_the_layer_of_dependencies_has_what_the_project_names(extra: list[str], expected: list[str]) -> None:
+def test_requirements_prints_the_project_dependencies(extra: list[str], expected: list[str]) -> None:
     done = run(sys.executable, DOCKER / "requirements.py", ROOT / "pyproject.toml", *extra)
     assert done.stdout.splitlines() == expected
 
 
-def test_the_health_check_asks_whether_posts_are_taken(scripted: ScriptedRecognizer, serve: Serve) -> None:
+def test_health_check_follows_readiness(scripted: ScriptedRecognizer, serve: Serve) -> None:
     running = serve(scripted)
-    port = running.client.base_url.port
-    assert port is not None
+    port = running.client.base_url.port or 0
     assert healthcheck(port).returncode == 0
     running.service.engine.stop()
     refused = healthcheck(port)
@@ -91,23 +87,23 @@ def test_the_health_check_asks_whether_posts_are_taken(scripted: ScriptedRecogni
     assert "503" in refused.stdout or "Connection" in refused.stdout
 
 
-def test_the_health_check_fails_when_nobody_listens() -> None:
-    done = healthcheck(9)  # discard, which nobody serves any more
+def test_health_check_fails_without_a_server() -> None:
+    done = healthcheck(9)  # the discard port, where nothing listens
     assert done.returncode == 1
     assert "ConnectionRefusedError" in done.stdout
 
 
-def test_the_tools_of_the_build_are_constrained_too() -> None:
+def test_build_tools_are_constrained() -> None:
     constraints = (ROOT / "constraints.txt").read_text("utf-8")
     assert "\ncyclonedx-bom==" in constraints
     assert DOCKERFILE.count("pip --python") + DOCKERFILE.count("/bin/pip install") == DOCKERFILE.count("--no-cache-dir")
-    # the code itself is installed without dependencies and built with what was installed before it
+    # the code is installed without dependencies, and built with the setuptools installed before it
     assert DOCKERFILE.count("--no-deps --no-build-isolation") == DOCKERFILE.count("--no-deps") == 1
     assert DOCKERFILE.count("--constraint") == DOCKERFILE.count("--no-cache-dir") - DOCKERFILE.count("--no-deps")
     assert "--constraint constraints.txt setuptools\n" in DOCKERFILE
 
 
-def test_whatever_the_project_brings_along_has_a_version_that_was_tested() -> None:
+def test_constraints_cover_all_transitive_dependencies() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()[1:]
     pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
     wanted = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]]
@@ -124,8 +120,8 @@ def test_whatever_the_project_brings_along_has_a_version_that_was_tested() -> No
     assert {name for name, _ in seen} - pinned == set()
 
 
-def test_the_bill_of_materials_of_the_training_is_made_of_what_the_training_has() -> None:
+def test_training_bill_of_materials_covers_its_dependencies() -> None:
     install, bill = TRAINING_STAGE.index("/opt/training/requirements.txt"), TRAINING_STAGE.index("/opt/sbom.cdx.json")
     assert install < bill
     assert "cyclonedx-py environment" in TRAINING_STAGE
-    assert "rm -r /opt/cyclonedx " in TRAINING_STAGE  # in the same layer
+    assert "rm -r /opt/cyclonedx " in TRAINING_STAGE  # in the layer that created it

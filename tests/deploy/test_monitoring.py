@@ -1,5 +1,6 @@
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, of_system, run
+from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, run, system_command
 from tests.deploy.test_proxy import address, free_port, proxying
 from tests.service.conftest import Running
 
@@ -17,7 +18,7 @@ RULES = PROMETHEUS / "rules.yml"
 RULE_TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana" / "dashboards" / "smner.json").read_text("utf-8"))
 
-# Read from torch.cuda, so there is nothing to read where there is no CUDA.
+# Read from torch.cuda, so they exist with CUDA only.
 ABSENT_ON_A_CPU = {"smner_gpu_memory_allocated_bytes", "smner_gpu_memory_reserved_bytes"}
 PROMETHEUS_MAKES = {"up": {"job", "instance"}, "ALERTS": {"alertname", "alertstate"}}
 KEYWORDS = {"and", "or", "unless", "offset", "bool", "inf", "nan"}
@@ -33,7 +34,7 @@ def expressions_of_dashboard() -> list[str]:
 
 
 def metrics_in(expression: str) -> set[str]:
-    """The metrics that a PromQL expression reads: names that are no function, label, grouping or keyword."""
+    """The metrics in a PromQL expression: names other than functions, labels, groupings and keywords."""
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", expression)
     bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
     bare = re.sub(r"\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", bare)
@@ -42,7 +43,7 @@ def metrics_in(expression: str) -> set[str]:
 
 
 def labels_in(expression: str) -> set[tuple[str, str]]:
-    """The metrics that a PromQL expression reads, each with the labels that it must have."""
+    """Pairs of a metric and a label that a PromQL expression selects by."""
     return {
         (metric, label)
         for metric, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", re.sub(r'"[^"]*"', '""', expression))
@@ -54,8 +55,8 @@ def watched() -> set[str]:
     return {name for expr in expressions_of_rules() + expressions_of_dashboard() for name in metrics_in(expr)}
 
 
-def labels_that_are_not_there(page: str, prefix: str) -> set[tuple[str, str]]:
-    """What is asked of metrics that are called ``prefix``… and not on a page of metrics: pairs of name and label."""
+def missing_labels(page: str, prefix: str) -> set[tuple[str, str]]:
+    """Pairs of metric and label that rules and dashboard select by but a page of metrics does not have."""
     there = {name: {"job", "instance"} for name in watched()} | PROMETHEUS_MAKES
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -68,17 +69,17 @@ def recorded() -> set[str]:
     return {rule["record"] for group in load_yaml(RULES)["groups"] for rule in group["rules"] if "record" in rule}
 
 
-def test_the_names_of_metrics_are_found_in_an_expression() -> None:
+def test_metrics_in_finds_the_names() -> None:
     expression = 'sum by (job, le) (rate(a_total{code=~"x{3}|y"}[5m])) > 0.5 * b:c:d and on(instance) e offset 6h'
     assert metrics_in(expression) == {"a_total", "b:c:d", "e"}
 
 
-def test_the_labels_of_a_metric_are_found_in_an_expression() -> None:
+def test_labels_in_finds_the_labels() -> None:
     expression = 'rate(a{b=~"x{3}|y=z", c!="d"}[5m]) / on (e) f:g{h="i"} > k'
     assert labels_in(expression) == {("a", "b"), ("a", "c"), ("f:g", "h")}
 
 
-def test_every_metric_that_is_watched_is_one_of_a_running_service(shared: Running) -> None:
+def test_watched_metrics_exist_in_the_service(shared: Running) -> None:
     assert shared.post().status_code == 200
     assert shared.client.get("/health/ready").status_code == 200
     text = shared.client.get("/metrics").text
@@ -91,41 +92,39 @@ def test_every_metric_that_is_watched_is_one_of_a_running_service(shared: Runnin
         assert missing == ABSENT_ON_A_CPU
 
 
-def test_every_label_that_is_watched_is_one_of_its_metric(shared: Running) -> None:
+def test_watched_labels_exist_in_the_service(shared: Running) -> None:
     shared.post()
     page = shared.client.get("/metrics").text
-    assert labels_that_are_not_there(page, "") - labels_that_are_not_there(page, "haproxy_") == set()
-    # what another metric has is no excuse
-    assert ("smner_rejected_total", "code") in labels_that_are_not_there(page.replace("{code=", "{status="), "smner_")
+    assert missing_labels(page, "") - missing_labels(page, "haproxy_") == set()
+    # a label that only another metric has does not count
+    assert ("smner_rejected_total", "code") in missing_labels(page.replace("{code=", "{status="), "smner_")
 
 
-def test_every_metric_and_label_of_the_proxy_that_is_watched_is_one_of_a_running_proxy(
-    shared: Running, tmp_path: Path
-) -> None:
-    of_system("haproxy")
-    inside = free_port()
-    with proxying(tmp_path, inside=inside, smner=address(shared), smner_1=address(shared)):
-        page = httpx.get(f"http://127.0.0.1:{inside}/metrics").text
+def test_watched_proxy_metrics_and_labels_exist(shared: Running, tmp_path: Path) -> None:
+    system_command("haproxy")
+    port = free_port()
+    with proxying(tmp_path, metrics_port=port, smner=address(shared), smner_1=address(shared)):
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     there = {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
     assert {name for name in watched() if name.startswith("haproxy_")} <= there
-    assert labels_that_are_not_there(page, "haproxy_") == set()
+    assert missing_labels(page, "haproxy_") == set()
     assert 'proxy="http"' in page
     assert 'proxy="smner"' in page
 
 
-def test_the_codes_and_routes_of_the_rules_are_real() -> None:
+def test_codes_and_routes_of_the_rules_exist() -> None:
     from service.http.problems import KINDS
 
     text = "\n".join(expressions_of_rules() + expressions_of_dashboard())
     codes = {code for codes in re.findall(r'smner_\w+\{code=~?"([^"]+)"', text) for code in codes.split("|")}
     assert codes <= set(KINDS)
-    # all that a client cannot help, and nothing that it can
+    # exactly the errors that are not the client's fault
     assert {code for code, kind in KINDS.items() if kind.status >= 500} == codes
     assert set(re.findall(r'route="([^"]+)"', text)) == {"/recognize", "/health/ready"}
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
-def test_an_alert_tells_whom_it_wakes_what_to_do(alert: dict[str, Any]) -> None:
+def test_alert_has_severity_annotations_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"page", "ticket"}
     assert {"summary", "description", "runbook_url"} == set(alert["annotations"])
     document, anchor = alert["annotations"]["runbook_url"].split("#")
@@ -135,60 +134,51 @@ def test_an_alert_tells_whom_it_wakes_what_to_do(alert: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
-def test_an_alert_is_tested_firing_and_silent(alert: dict[str, Any]) -> None:
-    checks = [
-        check
-        for file in RULE_TESTS
-        for case in load_yaml(file)["tests"]
-        for check in case["alert_rule_test"]
-        if check["alertname"] == alert["alert"]
-    ]
+def test_alert_is_tested_firing_and_silent(alert: dict[str, Any]) -> None:
+    cases = [case for file in RULE_TESTS for case in load_yaml(file)["tests"]]
+    checks = [check for case in cases for check in case["alert_rule_test"] if check["alertname"] == alert["alert"]]
     assert {bool(check.get("exp_alerts")) for check in checks} == {True, False}
 
 
 def test_promtool_accepts_the_configuration() -> None:
-    done = run(of_system("promtool"), "check", "config", PROMETHEUS / "prometheus.yml")
+    done = run(system_command("promtool"), "check", "config", PROMETHEUS / "prometheus.yml")
     assert done.returncode == 0, done.stdout
 
 
-def test_the_rules_do_what_their_tests_say() -> None:
-    done = run(of_system("promtool"), "test", "rules", *RULE_TESTS)
+def test_rules_pass_their_promtool_tests() -> None:
+    done = run(system_command("promtool"), "test", "rules", *RULE_TESTS)
     assert done.returncode == 0, done.stdout
 
 
-def test_promtool_accepts_what_the_dashboard_asks(tmp_path: Path) -> None:
+def test_promtool_accepts_the_dashboard_expressions(tmp_path: Path) -> None:
     asked = [expr.replace("$__rate_interval", "1m").replace("$instance", ".*") for expr in expressions_of_dashboard()]
     rules = [{"record": f"panel:{i}", "expr": expr} for i, expr in enumerate(asked)]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), "utf-8")
-    done = run(of_system("promtool"), "check", "rules", file)
+    done = run(system_command("promtool"), "check", "rules", file)
     assert done.returncode == 0, done.stdout
     assert f"{len(asked)} rules found" in done.stdout
 
 
-def test_the_dashboard_asks_the_datasource_that_is_provisioned() -> None:
+def test_dashboard_uses_the_provisioned_datasource() -> None:
     (source,) = load_yaml(DOCKER / "grafana" / "provisioning" / "datasources" / "prometheus.yml")["datasources"]
     uids = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if panel["type"] != "row"}
     assert uids == {source["uid"]}
 
 
-def test_the_dashboard_shows_what_an_operator_asks_for() -> None:
+def test_dashboard_has_its_rows_and_filled_panels() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Traffic and errors", "Latency", "Queue, batches, cache", "What is found", "Machine"]
+    assert rows == ["Traffic and errors", "Latency", "Queue, batches, cache", "Entities", "Machine"]
     panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["targets"] for panel in panels)
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_dashboard_panels_do_not_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
+        x, y, width, height = (panel["gridPos"][side] for side in "xywh")
+        cells = set(product(range(x, x + width), range(y, y + height)))
         assert not cells & taken, panel["title"]
-        assert place["x"] + place["w"] <= 24
+        assert x + width <= 24
         taken |= cells

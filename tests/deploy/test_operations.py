@@ -1,16 +1,21 @@
+import json
 import re
 
+import pytest
+from structlog.testing import capture_logs
+
 from service.settings import Settings
-from tests.deploy.conftest import OPERATIONS, ROOT
+from tests.deploy.conftest import OPERATIONS
 from tests.deploy.settings_table import settings_table, with_table
+from tests.service.conftest import ScriptedRecognizer, Serve
 
 
-def test_the_table_of_settings_is_that_of_the_class() -> None:
+def test_settings_table_is_up_to_date() -> None:
     document = OPERATIONS.read_text("utf-8")
     assert with_table(document) == document, "run python -m tests.deploy.settings_table"
 
 
-def test_the_table_has_every_setting_with_default_range_and_effect() -> None:
+def test_settings_table_has_default_range_and_effect() -> None:
     rows = settings_table().splitlines()[2:]
     assert len(rows) == len(Settings.model_fields)
     assert "| `SMNER_PORT` | `8000` | 0 … 65535 | TCP port; 0 takes a free one |" in rows
@@ -19,8 +24,16 @@ def test_the_table_has_every_setting_with_default_range_and_effect() -> None:
     assert any(row.startswith("| `SMNER_MODEL_THREADS` | by the cores | ") for row in rows)
 
 
-def test_what_is_searched_the_log_for_is_what_a_defect_logs() -> None:
-    (pattern,) = re.findall(r"grep -E '([^']+)'", OPERATIONS.read_text("utf-8"))
-    sources = "\n".join((ROOT / "service" / name).read_text("utf-8") for name in ("middleware.py", "engine.py"))
-    for logged in re.findall(r'log\.(?:exception|error)\("(unforeseen[^"]*|the model failed[^"]*)"', sources):
-        assert re.search(pattern, logged), logged
+@pytest.mark.parametrize("broken", ["prepare", "run"])  # before and in the model's thread
+def test_runbook_grep_finds_internal_errors(
+    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    runbook = OPERATIONS.read_text("utf-8").split("### SmnerInternalErrors\n")[1]
+    pattern = re.findall(r"grep '([^']+)'", runbook)[0]
+    running = serve(scripted)
+    monkeypatch.setattr(scripted, broken, lambda *_, **__: 1 / 0)
+    with capture_logs() as logs:
+        answer = running.post()
+    assert answer.json()["code"] == "internal_error"
+    own = [entry for entry in logs if entry.get("request_id") == answer.headers["X-Request-ID"]]
+    assert any(pattern in json.dumps({"level": entry["log_level"]}) for entry in own)

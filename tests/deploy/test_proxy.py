@@ -1,4 +1,4 @@
-"""The proxy's own configuration in front of two real services, where HAProxy is installed."""
+"""HAProxy with our configuration in front of two real services; skipped where HAProxy is not installed."""
 
 import re
 import socket
@@ -12,15 +12,21 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import pytest
 
 from service.http.problems import KINDS, Problem
 from service.serve import bind
-from tests.deploy.conftest import DOCKER, of_system, run, stack
+from tests.deploy.conftest import DOCKER, run, stack, system_command
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually, form
 
 CONFIGURATION = DOCKER / "haproxy" / "haproxy.cfg"
-NOTICING = float(stack()["services"]["smner"]["environment"]["SMNER_SHUTDOWN_DELAY_SECONDS"])
+NOTICE_SECONDS = float(stack()["services"]["smner"]["environment"]["SMNER_SHUTDOWN_DELAY_SECONDS"])
 RUNNING, STOPPED = 2, 0  # HAProxy's srv_op_state
+
+
+@pytest.fixture(autouse=True)
+def haproxy() -> None:
+    system_command("haproxy")
 
 
 def free_port() -> int:
@@ -31,24 +37,25 @@ def free_port() -> int:
 
 @contextmanager
 def proxying(
-    folder: Path, *, inside: int | None = None, told: int | None = None, **replicas: str
+    folder: Path, *, metrics_port: int | None = None, admin_port: int | None = None, **replicas: str
 ) -> Iterator[httpx.Client]:
-    """HAProxy as it is configured, but for the addresses (HOST:PORT): those of the test.
+    """Run HAProxy with our configuration in front of ``replicas`` (HOST:PORT each) and yield a client of it.
 
-    It logs into a file ``log`` in ``folder``; ``inside`` is the port for metrics, ``told`` that for commands.
+    It logs to the file ``log`` in ``folder``.
     """
     text = CONFIGURATION.read_text("utf-8")
     port = free_port()
-    for bound, free in ((":8080", port), (":8405", inside or free_port()), ("127.0.0.1:9999", told or free_port())):
-        assert text.count(bound) == 1
-        text = text.replace(bound, f"127.0.0.1:{free}")
+    bound = {":8080": port, ":8405": metrics_port or free_port(), "127.0.0.1:9999": admin_port or free_port()}
+    for configured, free in bound.items():
+        assert text.count(configured) == 1
+        text = text.replace(configured, f"127.0.0.1:{free}")
     for name, address in replicas.items():
         replica = name.replace("_", "-")
         text, count = re.subn(rf"server {replica} \S+:8000", f"server {replica} {address}", text)
         assert count == 1
     file = folder / "haproxy.cfg"
     file.write_text(text, "utf-8")
-    command = [of_system("haproxy"), "-db", "-f", str(file)]
+    command = [system_command("haproxy"), "-db", "-f", str(file)]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log) as haproxy:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
@@ -63,7 +70,7 @@ def address(replica: Running) -> str:
 
 
 def states(port: int) -> dict[str, int]:
-    """Of each replica, HAProxy's srv_op_state, from the fields in which docker/roll.sh looks for it."""
+    """HAProxy's srv_op_state of each replica, read from the same fields as docker/roll.sh does."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(b"show servers state smner\n")
         lines = connection.makefile(encoding="ascii").read().splitlines()
@@ -78,17 +85,16 @@ def answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_the_configuration_is_valid() -> None:
-    done = run(of_system("haproxy"), "-c", "-f", CONFIGURATION)
+def test_haproxy_accepts_the_configuration() -> None:
+    done = run(system_command("haproxy"), "-c", "-f", CONFIGURATION)
     assert done.returncode == 0, done.stdout
 
 
-def test_posts_go_to_the_replicas_that_are_ready_and_none_is_lost_when_one_ends(
+def test_no_post_is_lost_when_a_replica_stops(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
-    of_system("haproxy")
-    told = free_port()
-    first, second = (serve(make_recognizer(), shutdown_delay_seconds=NOTICING) for _ in range(2))
+    admin_port = free_port()
+    first, second = (serve(make_recognizer(), shutdown_delay_seconds=NOTICE_SECONDS) for _ in range(2))
 
     def posts(running: Running) -> int:
         lines = running.client.get("/metrics").text.splitlines()
@@ -97,29 +103,28 @@ def test_posts_go_to_the_replicas_that_are_ready_and_none_is_lost_when_one_ends(
     def ask() -> int:
         return client.post("/recognize", files=form()).status_code
 
-    def ask_until_it_has_ended() -> set[int]:
-        limit, seen = time.monotonic() + NOTICING + 2, set()
+    def ask_until_it_has_stopped() -> set[int]:
+        limit, seen = time.monotonic() + NOTICE_SECONDS + 2, set()
         while time.monotonic() < limit:
             seen.add(ask())
         return seen
 
-    with proxying(tmp_path, told=told, smner=address(first), smner_1=address(second)) as client:
+    with proxying(tmp_path, admin_port=admin_port, smner=address(first), smner_1=address(second)) as client:
         eventually(lambda: ask() == 200 and posts(first) > 0 and posts(second) > 0)
-        eventually(lambda: states(told) == {"smner": RUNNING, "smner-1": RUNNING})
+        eventually(lambda: states(admin_port) == {"smner": RUNNING, "smner-1": RUNNING})
         with ThreadPoolExecutor(4) as pool:
-            asking = [pool.submit(ask_until_it_has_ended) for _ in range(4)]
+            asking = [pool.submit(ask_until_it_has_stopped) for _ in range(4)]
             second.sigterm()
             assert set().union(*(some.result() for some in asking)) == {200}
         assert not answers(second.client)
-        assert states(told) == {"smner": RUNNING, "smner-1": STOPPED}
+        assert states(admin_port) == {"smner": RUNNING, "smner-1": STOPPED}
         before = posts(first)
         assert [ask() for _ in range(20)] == [200] * 20
         assert posts(first) == before + 20
 
 
-def test_a_replica_gets_each_post_on_a_connection_of_its_own(tmp_path: Path) -> None:
-    """One that was kept open may be closed by the replica just as the next post is sent on it."""
-    of_system("haproxy")
+def test_every_post_gets_a_new_replica_connection(tmp_path: Path) -> None:
+    """A replica may close a kept-alive connection just as the next post is sent on it."""
     connections = []
 
     class Replica(BaseHTTPRequestHandler):
@@ -146,27 +151,22 @@ def test_a_replica_gets_each_post_on_a_connection_of_its_own(tmp_path: Path) -> 
     assert len(set(connections)) == 3
 
 
-def test_metrics_are_not_reached_through_the_proxy(
-    make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
-) -> None:
-    of_system("haproxy")
-    replicas = serve(make_recognizer()), serve(make_recognizer())
-    with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
+def test_proxy_does_not_expose_metrics(shared: Running, tmp_path: Path) -> None:
+    with proxying(tmp_path, smner=address(shared), smner_1=address(shared)) as client:
         assert client.get("/info").status_code == 200
         assert client.get("/metrics").status_code == 404
 
 
-def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
+def test_proxy_without_replicas_answers_a_problem(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
-    of_system("haproxy")
-    replicas = [serve(make_recognizer(), shutdown_delay_seconds=NOTICING) for _ in range(2)]
+    replicas = [serve(make_recognizer(), shutdown_delay_seconds=NOTICE_SECONDS) for _ in range(2)]
     with proxying(tmp_path, smner=address(replicas[0]), smner_1=address(replicas[1])) as client:
         for replica in replicas:
             replica.sigterm()
         eventually(lambda: "no replica is ready" in client.post("/recognize", files=form()).text)
         answer = client.post("/recognize", files=form())
-        # by its id an operator finds it, as soon as it is written
+        # operators search the log for the id; the line may be written after the answer
         eventually(lambda: answer.headers["X-Request-ID"] in (tmp_path / "log").read_text("utf-8"))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
@@ -179,21 +179,19 @@ def test_without_a_replica_clients_get_a_problem_as_the_service_would_answer_it(
     assert " status=503 " in logged
 
 
-def test_what_is_answered_well_is_not_logged(shared: Running, tmp_path: Path) -> None:
-    of_system("haproxy")
+def test_successful_requests_are_not_logged(shared: Running, tmp_path: Path) -> None:
     with proxying(tmp_path, smner=address(shared), smner_1=address(shared)) as client:
         before = (tmp_path / "log").read_text("utf-8").count("status=")
         assert client.get("/info").status_code == 200
     assert (tmp_path / "log").read_text("utf-8").count("status=") == before
 
 
-def test_it_tells_those_inside_that_it_lives_and_what_it_has_answered_itself(shared: Running, tmp_path: Path) -> None:
-    of_system("haproxy")
-    inside = free_port()
-    with proxying(tmp_path, inside=inside, smner=address(shared), smner_1=address(shared)) as client:
+def test_internal_port_serves_health_and_metrics(shared: Running, tmp_path: Path) -> None:
+    port = free_port()
+    with proxying(tmp_path, metrics_port=port, smner=address(shared), smner_1=address(shared)) as client:
         assert client.get("/nowhere").status_code == 404
-        assert httpx.get(f"http://127.0.0.1:{inside}/health").status_code == 200
-        assert httpx.get(f"http://127.0.0.1:{inside}/recognize").status_code == 404
-        metrics = httpx.get(f"http://127.0.0.1:{inside}/metrics").text
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/recognize").status_code == 404
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert "\nhaproxy_process_nbthread 2\n" in metrics
     assert '\nhaproxy_frontend_http_responses_total{proxy="http",code="4xx"} 1\n' in metrics

@@ -1,4 +1,4 @@
-"""docker/roll.sh with a command in place of ``docker compose`` that writes down what it is told."""
+"""docker/roll.sh with a stand-in for ``docker compose`` that records its arguments."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ UP = "up --detach --no-deps --force-recreate --wait"
 def log(tmp_path: Path) -> Path:
     (tmp_path / "compose").write_text(COMPOSE, "utf-8")
     (tmp_path / "compose").chmod(0o755)
-    (tmp_path / "sleep").symlink_to("/bin/true")  # nobody waits in a test
+    (tmp_path / "sleep").symlink_to("/bin/true")  # the test does not wait
     return tmp_path / "log"
 
 
@@ -37,7 +37,7 @@ def roll(log: Path, *replicas: str, failing: str = "", state: int = RUNNING) -> 
     return run(DOCKER / "roll.sh", *replicas, env={**os.environ, **stand_in})
 
 
-def test_each_replica_is_replaced_and_found_by_the_proxy_before_the_next(log: Path) -> None:
+def test_roll_replaces_one_replica_after_the_other(log: Path) -> None:
     assert roll(log, "smner", "smner-1").returncode == 0
     assert log.read_text("utf-8").splitlines() == [
         f"{UP} smner",
@@ -47,19 +47,19 @@ def test_each_replica_is_replaced_and_found_by_the_proxy_before_the_next(log: Pa
     ]
 
 
-def test_a_replica_that_does_not_become_ready_ends_it_and_leaves_the_others_as_they_are(log: Path) -> None:
+def test_roll_stops_at_a_replica_that_fails(log: Path) -> None:
     assert roll(log, "smner", "smner-1", failing=f"{UP} smner").returncode != 0
     assert log.read_text("utf-8").splitlines() == [f"{UP} smner"]
 
 
-def test_the_next_is_not_replaced_before_the_proxy_has_found_the_last_one_ready(log: Path) -> None:
-    # it did not wait: for a second the proxy had no replica at all, and closed its clients' connections
+def test_roll_waits_until_the_proxy_sees_the_replica(log: Path) -> None:
+    """Without waiting, the proxy had no replica for a second and closed its clients' connections."""
     done = roll(log, "smner", "smner-1", state=STOPPED)
     assert done.returncode == 1
-    assert "does not find smner ready" in done.stdout
+    assert "does not consider smner ready" in done.stdout
     assert f"{UP} smner-1" not in log.read_text("utf-8").splitlines()
 
 
-def test_a_replica_alone_is_not_replaced(log: Path) -> None:
+def test_roll_refuses_a_single_replica(log: Path) -> None:
     assert roll(log, "smner").returncode == 2
     assert not log.exists()
