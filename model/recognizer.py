@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from model.checkpoint import embedded_checkpoint, load_model, verify_checkpoint
 from model.decoding import TypedSpan, decode
+from model.device import Precision, check_precision, choose_device
 from model.entities import Attention, Entity
 from model.modeling.image_encoder import fold_for_inference
 from model.modeling.smner import SMNER
 from model.preprocessing.images import MAX_PIXELS, ImageSource
 from model.preprocessing.processor import EncodedText, SMNERProcessor
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,8 @@ class Recognizer:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.device = choose_device(device)
-        self.precision = check_precision(precision, self.device)
+        check_precision(precision, self.device)
+        self.precision = precision
         self.model = model.to(self.device).eval()
         self.processor = processor
         self.name = name
@@ -208,40 +208,3 @@ def _attention(weights: Tensor) -> Attention:
     mean = weights.mean(0)
     side = round((len(mean) - 1) ** 0.5)
     return Attention(float(mean[0]), mean[1:].view(side, side).tolist())
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is any, else the CPU; other names are torch's.
-
-    Raises:
-        ValueError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r} is none of auto, cpu, cuda and cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices here")
-    return device
-
-
-def check_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision, if the device has it by itself.
-
-    Raises:
-        ValueError: it has not, and would be slower than in float32.
-    """
-    if precision == "bfloat16" and not has_bfloat16(device):
-        raise ValueError(f"device {device} has no bfloat16, leave the precision at float32")
-    return precision
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself; elsewhere torch emulates it, far slower than float32."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # avx512_bf16 and amx_bf16 of x86, bf16 and sve_bf16 of ARM
-    return any(there is True for name, there in torch.cpu.get_capabilities().items() if name.endswith("bf16"))

@@ -78,7 +78,6 @@ def test_an_interrupted_file_is_gone_on_with_and_a_cut_off_line_is_written_again
     [
         ([TEXT, "--image", "missing.jpg"], "missing.jpg"),
         ([TEXT, "--device", "toaster"], "device 'toaster' is none of"),
-        ([TEXT, "--device", "cuda:99"], "device cuda:99: torch sees"),
         (["x " * 200], "at most 128"),
     ],
 )

@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from model import Entity, Recognizer
+from model.device import has_bfloat16
 from model.errors import TextTooLong, UnsupportedImage
 from model.modeling.spans import span_index
 from model.preprocessing.words import split_words
-from model.recognizer import has_bfloat16
 
 TEXTS = [
     "Kawhi Leonard won it all with the #Raptors 👍🏽",
@@ -122,14 +122,6 @@ def test_bfloat16_gives_coarser_scores_and_nearly_the_same_entities(
     assert len(both) >= 0.8 * max(len(exact), len(found))
     differences = [abs(exact[key].score - found[key].score) for key in both]
     assert 1e-4 < max(differences) < 0.05
-
-
-def test_bfloat16_is_refused_by_a_processor_that_has_it_not(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
-    with pytest.raises(ValueError, match="device cpu has no bfloat16"):
-        Recognizer(recognizer.model, recognizer.processor, device="cpu", precision="bfloat16")
 
 
 def test_answers_come_in_the_order_of_the_posts_though_batches_are_sorted_by_length(recognizer: Recognizer) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from model import SMNER, SMNERConfig, SMNERProcessor
+from model.device import choose_device
 from model.modeling.configuration import NO_ENTITY
 from model.modeling.image_encoder import ImageEncoder, build_trunk
 from model.preprocessing.images import ImageSettings
-from model.recognizer import choose_device
 from training.learning.tokenizer import load_tokenizer
 from training.recipes.recipe import Recipe
 

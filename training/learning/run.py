@@ -13,7 +13,7 @@ from transformers import TrainerState, set_seed
 
 from model import SMNER, SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, load_model, save_checkpoint
-from model.recognizer import choose_device
+from model.device import choose_device
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabelledPost
 from training.data.sources import DataSource

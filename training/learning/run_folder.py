@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from model.recognizer import choose_device, has_bfloat16
+from model.device import choose_device, has_bfloat16
 from training.data.dataset import PostDataset
 from training.data.training_data import TrainingData
 from training.features.image_features import images_sha256

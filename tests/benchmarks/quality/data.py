@@ -11,7 +11,7 @@ from typing import Any
 
 from model import SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, load_model
-from model.recognizer import choose_device
+from model.device import choose_device
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabelledPost, TypedWords
 from training.data.sources import DataSource
