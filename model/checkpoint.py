@@ -1,7 +1,7 @@
-"""Checkpoint folders: written whole, read only when every file is what its checksum says.
+"""Checkpoint folders: never half-written, read only if every file matches its checksum.
 
-A checkpoint is ``config.json``, ``model.safetensors``, the tokenizer's files, the photo settings, a model card and
-``SHA256SUMS`` in the format of sha256sum(1). No pickle is read, and nothing outside the folder.
+A checkpoint is ``config.json``, ``model.safetensors``, the tokenizer's files, the image settings, a model card and
+``SHA256SUMS`` in the format of sha256sum(1). Loading reads no pickle and nothing outside the folder.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from model.errors import InvalidCheckpoint
 from model.modeling.configuration import NO_ENTITY, SMNERConfig
@@ -27,12 +27,12 @@ REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.jso
 
 
 def embedded_checkpoint() -> Path:
-    """The folder of ``smner-compact``, which comes with the package."""
+    """The folder of ``smner-compact``, which is part of the package."""
     return Path(str(files("model") / "smner-compact"))
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -40,11 +40,11 @@ def file_sha256(path: Path) -> str:
 def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str) -> None:
     """Write a complete checkpoint into ``folder``.
 
-    It is written aside first: until its last byte is on the disk, what ``folder`` has stays as it is. Then its files
-    take their places one by one, the checksums last, so that half a checkpoint is never taken for one.
+    Everything is written to a temporary folder and flushed to disk first, so a failure leaves ``folder`` unchanged. The
+    files are then moved one by one, the checksums last, so half a checkpoint never passes verification.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the files cannot be written.
     """
     partial = folder / _PARTIAL_FOLDER
     shutil.rmtree(partial, ignore_errors=True)
@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, mo
         processor.save_pretrained(partial)
         (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
         write_checksums(partial)
-        # safetensors' files are their owner's alone, but who serves a checkpoint may be another than who trained it
+        # safetensors makes files private to their owner, but trainer and server may be different users
         shutil.copymode(partial / MODEL_CARD_FILE, partial / WEIGHTS_FILE)
         for path in partial.iterdir():
             with path.open("rb") as file:
@@ -78,10 +78,10 @@ def verify_checkpoint(folder: Path) -> str:
     """Check every file against ``SHA256SUMS``.
 
     Returns:
-        The checkpoint's revision: the SHA-256 of ``SHA256SUMS``, which changes with any of its files.
+        The checkpoint's revision: the SHA-256 of ``SHA256SUMS``, which changes when any file does.
 
     Raises:
-        InvalidCheckpoint: naming the file that is missing, changed or cannot be read.
+        InvalidCheckpoint: a file is missing, changed or unreadable; the message names it.
     """
     try:
         return _verify(folder)
@@ -93,7 +93,7 @@ def _verify(folder: Path) -> str:
     if not folder.is_dir():
         raise InvalidCheckpoint(f"{folder}: no such folder")
     if not (folder / CHECKSUM_FILE).is_file():
-        raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is not complete")
+        raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is incomplete")
     lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in REQUIRED_FILES:
@@ -102,50 +102,44 @@ def _verify(folder: Path) -> str:
     for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
-            raise InvalidCheckpoint(f"{path}: missing, {CHECKSUM_FILE} lists it")
+            raise InvalidCheckpoint(f"{path}: missing, though {CHECKSUM_FILE} lists it")
         if file_sha256(path) != digest:
             raise InvalidCheckpoint(f"{path}: changed, its SHA-256 is not the one in {CHECKSUM_FILE}")
     return file_sha256(folder / CHECKSUM_FILE)
 
 
 def load_model(folder: Path) -> SMNER:
-    """Load a verified checkpoint's network in single precision, in evaluation mode, on the CPU.
+    """Load a verified checkpoint's network: float32, in evaluation mode, on the CPU.
 
     Raises:
-        InvalidCheckpoint: the weights or labels do not fit the configuration.
+        InvalidCheckpoint: the configuration is malformed, or the weights do not fit it.
     """
-    path = folder / CONFIG_FILE
+    config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     try:
         config = SMNERConfig.from_pretrained(folder, local_files_only=True)
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise InvalidCheckpoint(f"{path}: {error}") from error
-    _check_labels(folder, config)
-    model, report = SMNER.from_pretrained(
-        folder,
-        config=config,
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+        raise InvalidCheckpoint(f"{config_file}: {error}") from error
+    try:
+        model, report = SMNER.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported, like the other problems
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise InvalidCheckpoint(f"{weights_file}: cannot be read ({error})") from error
+    for name, stored, expected in report["mismatched_keys"]:
+        if name.startswith("classifier.") and expected[0] == config.num_labels != stored[0]:
+            labels = ", ".join((NO_ENTITY, *config.entity_types))
+            raise InvalidCheckpoint(
+                f"{config_file}: {config.num_labels} labels ({labels}), but the weights have {stored[0]} classes"
+            )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[problem]:
             names = ", ".join(sorted(map(str, report[problem]))[:3])
-            raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: {problem.replace('_', ' ')}: {names}")
+            raise InvalidCheckpoint(f"{weights_file}: does not fit {CONFIG_FILE}, {problem.replace('_', ' ')}: {names}")
     network: SMNER = model.eval()
     return network
-
-
-def _check_labels(folder: Path, config: SMNERConfig) -> None:
-    name = "classifier.layers.4.bias"
-    try:
-        with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
-            classes = weights.get_slice(name).get_shape()[0]
-    except SafetensorError as error:
-        raise InvalidCheckpoint(f"{folder / WEIGHTS_FILE}: not the weights of SMNER: {error}") from error
-    if classes != config.num_labels:
-        labels = ", ".join((NO_ENTITY, *config.entity_types))
-        raise InvalidCheckpoint(
-            f"{folder / CONFIG_FILE}: {config.num_labels} labels ({labels}), but the weights have {classes} classes"
-        )

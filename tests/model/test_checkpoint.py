@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from model import SMNER, InvalidCheckpoint, Recognizer, SMNERConfig, SMNERProcessor
@@ -28,22 +29,19 @@ from model.preprocessing.processor import IMAGE_SETTINGS_FILE
 FILES = [CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", "tokenizer_config.json", MODEL_CARD_FILE]
 
 
-def change_config(folder: Path, **changes: Any) -> None:
-    """Edit the configuration and make the checksums fit again."""
-    path = folder / CONFIG_FILE
-    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
-    write_checksums(folder)
+def labels(*names: str) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
 def test_a_checkpoint_has_every_file_and_nothing_else(tiny_checkpoint: Path) -> None:
     assert sorted(path.name for path in tiny_checkpoint.iterdir()) == sorted([*FILES, CHECKSUM_FILE])
 
 
-def test_who_may_read_one_of_its_files_may_read_all(tiny_checkpoint: Path) -> None:
+def test_all_files_have_the_same_permissions(tiny_checkpoint: Path) -> None:
     assert len({path.stat().st_mode for path in tiny_checkpoint.iterdir()}) == 1
 
 
-def test_its_checksums_are_verified_by_sha256sum(tiny_checkpoint: Path) -> None:
+def test_sha256sum_verifies_the_checksums(tiny_checkpoint: Path) -> None:
     done = subprocess.run(
         ["sha256sum", "--check", "--strict", CHECKSUM_FILE], cwd=tiny_checkpoint, capture_output=True, text=True
     )
@@ -60,7 +58,7 @@ def test_the_revision_changes_with_any_file(tiny_checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*FILES, CHECKSUM_FILE])
-def test_a_changed_byte_is_refused_with_the_files_name(tiny_checkpoint: Path, name: str) -> None:
+def test_a_changed_byte_is_refused(tiny_checkpoint: Path, name: str) -> None:
     path = tiny_checkpoint / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0x01
@@ -69,17 +67,21 @@ def test_a_changed_byte_is_refused_with_the_files_name(tiny_checkpoint: Path, na
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_refused_with_its_name(tiny_checkpoint: Path, name: str) -> None:
+@pytest.mark.parametrize("name", [*FILES, CHECKSUM_FILE])
+def test_a_missing_file_is_refused(tiny_checkpoint: Path, name: str) -> None:
     (tiny_checkpoint / name).unlink()
-    with pytest.raises(InvalidCheckpoint, match=f"{name}: missing"):
+    why = "though SHA256SUMS lists it" if name != CHECKSUM_FILE else "the checkpoint is incomplete"
+    with pytest.raises(InvalidCheckpoint, match=f"{name}: missing, {why}"):
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
-def test_a_file_that_cannot_be_read_is_refused_with_its_name(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As one that belongs to somebody else; root, as whom tests may run, reads everything."""
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidCheckpoint, match="absent: no such folder"):
+        Recognizer.from_pretrained(tmp_path / "absent")
+
+
+def test_an_unreadable_file_is_refused(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated, because tests may run as root, who can read every file."""
     opened = Path.open
 
     def open_(path: Path, *given: Any, **more: Any) -> Any:
@@ -92,14 +94,8 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name(
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
-def test_missing_checksums_mean_half_a_checkpoint(tiny_checkpoint: Path) -> None:
-    (tiny_checkpoint / CHECKSUM_FILE).unlink()
-    with pytest.raises(InvalidCheckpoint, match="SHA256SUMS: missing, the checkpoint is not complete"):
-        verify_checkpoint(tiny_checkpoint)
-
-
 @pytest.mark.parametrize("name", [CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE])
-def test_checksums_that_leave_out_a_file_are_refused(tiny_checkpoint: Path, name: str) -> None:
+def test_checksums_must_list_every_required_file(tiny_checkpoint: Path, name: str) -> None:
     path = tiny_checkpoint / CHECKSUM_FILE
     lines = [line for line in path.read_text("utf-8").splitlines() if not line.endswith(f"  {name}")]
     path.write_text("\n".join(lines), "utf-8")
@@ -113,70 +109,43 @@ def test_checksums_that_are_not_text_are_refused(tiny_checkpoint: Path) -> None:
         verify_checkpoint(tiny_checkpoint)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidCheckpoint, match="absent: no such folder"):
-        Recognizer.from_pretrained(tmp_path / "absent")
-
-
-def test_another_number_of_labels_is_refused(tiny_checkpoint: Path) -> None:
-    change_config(tiny_checkpoint, id2label={"0": "O", "1": "PER"}, label2id={"O": 0, "PER": 1})
-    with pytest.raises(InvalidCheckpoint, match=r"2 labels \(O, PER\), but the weights have 5 classes"):
-        Recognizer.from_pretrained(tiny_checkpoint)
-
-
-def test_foreign_labels_are_refused(tiny_checkpoint: Path) -> None:
-    labels = {"0": "B-PER", "1": "I-PER", "2": "B-LOC", "3": "I-LOC", "4": "O"}
-    change_config(tiny_checkpoint, id2label=labels, label2id={label: int(i) for i, label in labels.items()})
-    with pytest.raises(InvalidCheckpoint, match=r"config\.json: labels must be 'O' at index 0"):
-        Recognizer.from_pretrained(tiny_checkpoint)
-
-
-def test_a_configuration_that_is_no_json_is_refused(tiny_checkpoint: Path) -> None:
-    (tiny_checkpoint / CONFIG_FILE).write_text("{", "utf-8")
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (CONFIG_FILE, b"{", ""),
+        (IMAGE_SETTINGS_FILE, b"{", ": not image settings"),
+        (IMAGE_SETTINGS_FILE, b"{}", ": not image settings"),
+        (IMAGE_SETTINGS_FILE, b'{"size": 64}', ": not image settings"),
+        (WEIGHTS_FILE, b"not tensors", ": cannot be read"),
+        (WEIGHTS_FILE, save(nn.Linear(2, 2).state_dict(), {"format": "pt"}), ": does not fit config.json, missing"),
+    ],
+)
+def test_malformed_files_are_refused(tiny_checkpoint: Path, name: str, content: bytes, message: str) -> None:
+    (tiny_checkpoint / name).write_bytes(content)
     write_checksums(tiny_checkpoint)
-    with pytest.raises(InvalidCheckpoint, match=CONFIG_FILE):
-        Recognizer.from_pretrained(tiny_checkpoint)
-
-
-@pytest.mark.parametrize("content", ["{", "{}", '{"size": 64}'])
-def test_image_settings_that_cannot_be_read_are_refused(tiny_checkpoint: Path, content: str) -> None:
-    (tiny_checkpoint / IMAGE_SETTINGS_FILE).write_text(content, "utf-8")
-    write_checksums(tiny_checkpoint)
-    with pytest.raises(InvalidCheckpoint, match=IMAGE_SETTINGS_FILE):
-        Recognizer.from_pretrained(tiny_checkpoint)
-
-
-def test_weights_of_another_network_are_refused(tiny_checkpoint: Path) -> None:
-    save_file(nn.Linear(2, 2).state_dict(), tiny_checkpoint / WEIGHTS_FILE, metadata={"format": "pt"})
-    write_checksums(tiny_checkpoint)
-    with pytest.raises(InvalidCheckpoint, match=r"model\.safetensors: not the weights of SMNER"):
-        Recognizer.from_pretrained(tiny_checkpoint)
-
-
-def test_weights_that_are_no_safetensors_are_refused(tiny_checkpoint: Path) -> None:
-    (tiny_checkpoint / WEIGHTS_FILE).write_bytes(b"not tensors")
-    write_checksums(tiny_checkpoint)
-    with pytest.raises(InvalidCheckpoint, match=WEIGHTS_FILE):
+    with pytest.raises(InvalidCheckpoint, match=re.escape(name) + message):
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (labels("O", "PER"), r"config\.json: 2 labels \(O, PER\), but the weights have 5 classes"),
+        (labels("B-PER", "I-PER", "B-LOC", "I-LOC", "O"), r"config\.json: labels must be 'O' at index 0"),
         ({"use_cmib": False}, "unexpected keys: bottleneck"),
         ({"max_span_width": 8}, "mismatched keys: .*span_encoder.length.weight"),
         ({"image_encoder": "timm:test_resnet"}, "missing keys: image_encoder"),
     ],
 )
-def test_weights_that_do_not_fit_the_configuration_are_refused(
-    tiny_checkpoint: Path, change: dict[str, Any], message: str
-) -> None:
-    change_config(tiny_checkpoint, **change)
+def test_weights_must_fit_the_configuration(tiny_checkpoint: Path, change: dict[str, Any], message: str) -> None:
+    path = tiny_checkpoint / CONFIG_FILE
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), "utf-8")
+    write_checksums(tiny_checkpoint)
     with pytest.raises(InvalidCheckpoint, match=message):
         Recognizer.from_pretrained(tiny_checkpoint)
 
 
-def test_a_missing_tensor_is_refused_by_name(tiny_checkpoint: Path) -> None:
+def test_a_missing_tensor_is_named(tiny_checkpoint: Path) -> None:
     tensors = load_file(tiny_checkpoint / WEIGHTS_FILE)
     del tensors["no_image"]
     save_file(tensors, tiny_checkpoint / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -185,10 +154,10 @@ def test_a_missing_tensor_is_refused_by_name(tiny_checkpoint: Path) -> None:
         load_model(tiny_checkpoint)
 
 
-def test_a_checkpoint_gives_back_the_same_weights_and_logits(
+def test_saving_and_loading_keeps_weights_and_logits(
     smner: SMNER, processor: SMNERProcessor, tmp_path: Path, jpeg: bytes
 ) -> None:
-    """With statistics in the image encoder's batch norms, which are buffers and no parameters."""
+    """Including the statistics of the image encoder's batch norms, which are buffers, not parameters."""
     smner.train()(**processor(["a"] * 4, [jpeg] * 4))
     save_checkpoint(tmp_path, smner.eval(), processor, model_card="# tiny\n")
     batch = processor(["Kawhi Leonard", "hi"], [jpeg, None])
@@ -198,9 +167,7 @@ def test_a_checkpoint_gives_back_the_same_weights_and_logits(
     torch.testing.assert_close(loaded(**batch).logits, smner(**batch).logits, atol=1e-6, rtol=0)  # memory alignment
 
 
-def test_half_precision_weights_are_loaded_in_single_precision(
-    smner: SMNER, processor: SMNERProcessor, tmp_path: Path
-) -> None:
+def test_half_precision_weights_are_loaded_as_float32(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, smner.half(), processor, model_card="# tiny\n")
     loaded = load_model(tmp_path)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
@@ -219,10 +186,10 @@ def test_ablations_are_saved_and_loaded(
 
 
 @pytest.mark.parametrize("dying", ["model", "processor"])
-def test_a_checkpoint_that_could_not_be_written_over_is_as_good_as_before(
+def test_a_failed_save_keeps_the_old_checkpoint(
     tiny_checkpoint: Path, smner: SMNER, processor: SMNERProcessor, monkeypatch: pytest.MonkeyPatch, dying: str
 ) -> None:
-    """It used to lose its checksums first, and then file by file its content."""
+    """It once lost its checksums first, and then its content file by file."""
     revision, files = verify_checkpoint(tiny_checkpoint), sorted(tiny_checkpoint.iterdir())
 
     def die(folder: Path) -> None:
@@ -237,7 +204,7 @@ def test_a_checkpoint_that_could_not_be_written_over_is_as_good_as_before(
     assert sorted(tiny_checkpoint.iterdir()) == files
 
 
-def test_loading_touches_no_network(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_needs_no_network(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -251,5 +218,5 @@ def test_loading_touches_no_network(tiny_checkpoint: Path, monkeypatch: pytest.M
     assert asked == []
 
 
-def test_the_embedded_checkpoint_lies_inside_the_package() -> None:
+def test_the_embedded_checkpoint_is_inside_the_package() -> None:
     assert embedded_checkpoint().parts[-2:] == ("model", "smner-compact")
