@@ -1,4 +1,4 @@
-"""The one door for inference: a loaded checkpoint that turns posts into entities."""
+"""Inference: a loaded checkpoint that turns posts into entities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,43 +15,41 @@ from model.entities import Attention, Entity
 from model.modeling.image_encoder import fold_for_inference
 from model.modeling.smner import SMNER
 from model.preprocessing.images import MAX_PIXELS, ImageSource
-from model.preprocessing.processor import EncodedText, SMNERProcessor
+from model.preprocessing.processor import SMNERProcessor, TokenizedText
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A post ready for the network.
+    """A post ready for the network; without an image, ``pixels`` and ``image_features`` are both None.
 
     Attributes:
-        source: the text as it came.
+        source: the original text.
         text: its words and sub-tokens.
-        pixels: the decoded image, (3, size, size) uint8, or
-        image_features: what the image encoder has made of it, (1 + m, C) float; both None without a photo.
+        pixels: the decoded image, (3, size, size) uint8.
+        image_features: the encoded image, (1 + m, C) float; takes precedence over ``pixels``.
     """
 
     source: str
-    text: EncodedText
+    text: TokenizedText
     pixels: Tensor | None = None
     image_features: Tensor | None = None
 
     @property
     def has_image(self) -> bool:
-        """Whether the post has a photo, decoded or encoded."""
+        """Whether the post has an image, decoded or encoded."""
         return self.pixels is not None or self.image_features is not None
 
 
 class Recognizer:
-    """Recognises named entities in posts.
-
-    May be used from several threads at the same time.
+    """Recognizes named entities in posts. Thread-safe.
 
     Args:
-        model: the network, moved to ``device`` and put into evaluation mode.
-        processor: the one it was trained with.
-        device: ``auto`` (CUDA if there is any), ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: of matrix products and convolutions; the weights stay float32. With bfloat16 a score depends on the
-            batch in its second decimal, with float32 in its fifth.
-        name, revision: what the checkpoint is called and which one it is.
+        model: the network; it is moved to ``device`` and put into evaluation mode.
+        processor: the processor it was trained with.
+        device: ``auto`` (CUDA if available), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of matrix products and convolutions; the weights stay float32. Depending on the batch, scores vary in
+            the second decimal with bfloat16 and in the fifth with float32.
+        name, revision: identify the checkpoint.
         batch_size: posts that :meth:`recognize_batch` runs at once.
     """
 
@@ -90,41 +88,42 @@ class Recognizer:
         """Load a checkpoint folder, or the embedded one.
 
         Args:
-            fold: whether to make the image encoder faster, with the same answers, at the price that ``model`` cannot be
-                saved any more; see :func:`model.modeling.image_encoder.fold_for_inference`.
+            fold: whether to make the image encoder faster without changing its answers; the model can then no longer
+                be saved. See :func:`model.modeling.image_encoder.fold_for_inference`.
 
         Raises:
-            InvalidCheckpoint: a file is missing, changed or does not fit; the message names it.
+            InvalidCheckpoint: a file is missing, changed or incompatible; the message names it.
             ValueError: there is no such device, or it lacks the precision.
         """
-        check_precision(precision, choose_device(device))  # before the seconds that loading takes
+        check_precision(precision, choose_device(device))  # fail before the slow loading
         path = embedded_checkpoint() if folder is None else Path(folder)
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
-        if fold and model.image_encoder is not None:  # on the CPU: a GPU's convolutions are too coarse to compare
+        if fold and model.image_encoder is not None:  # on the CPU: GPU convolutions are too coarse to compare
             fold_for_inference(model.image_encoder, size=processor.image_settings.size)
+        name = path.resolve().name
         return cls(
-            model,
-            processor,
-            device=device,
-            precision=precision,
-            name=path.resolve().name,
-            revision=revision,
-            batch_size=batch_size,
+            model, processor, device=device, precision=precision, name=name, revision=revision, batch_size=batch_size
         )
 
     def recognize(self, text: str, image: ImageSource | None = None) -> list[Entity]:
-        """Entities of one post, by position; a text without words has none.
+        """Recognize the entities of one post, in text order; a text without words has none.
 
         Raises:
-            InvalidPost: the text is too long or the photo cannot be read.
+            InvalidPost: the text is too long or the image cannot be read.
+            OSError: the image's path cannot be read.
         """
         return self.run([self.prepare(text, image)])[0]
 
     def recognize_batch(
         self, texts: Sequence[str], images: Sequence[ImageSource | None] | None = None
     ) -> list[list[Entity]]:
-        """Entities of many posts, in their order; each is the same as if it were asked alone."""
+        """Recognize the entities of many posts, in their order; each is answered as if it were alone.
+
+        Raises:
+            ValueError: ``images`` and ``texts`` differ in length.
+            InvalidPost, OSError: as :meth:`recognize`.
+        """
         if images is not None and len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(images)} images")
         posts = [self.prepare(*post) for post in zip(texts, images or [None] * len(texts), strict=True)]
@@ -137,51 +136,51 @@ class Recognizer:
         return answers
 
     def prepare(self, text: str, image: ImageSource | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
-        """Split and tokenise the text and decode the photo; raises :class:`model.errors.InvalidPost`."""
-        encoded = self.processor.encode_text(text)
+        """Tokenize the text and decode the image; errors as for :meth:`recognize`."""
+        tokenized = self.processor.tokenize(text)
         pixels = None if image is None else self.processor.decode_image(image, max_pixels=max_pixels)
-        return Post(text, encoded, pixels)
+        return Post(text, tokenized, pixels)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Decoded photos, (3, size, size) uint8 each → their features, (1 + m, C) float each, on the device."""
+        """Run the image encoder: decoded images (3, size, size) uint8 → features (1 + m, C) float, on the device."""
         padding = [torch.zeros_like(images[0])] * (self.image_batch_size(len(images)) - len(images))
         stacked = torch.stack([*images, *padding]).to(self.device)
-        pixels = self.processor.image_settings.normalise(stacked).to(self.model.dtype)
+        pixels = self.processor.image_settings.normalize(stacked).to(self.model.dtype)
         with self._autocast():
             features = self.model.encode_images(pixels.contiguous(memory_format=torch.channels_last))
         return list(features[: len(images)].unbind())
 
     def image_batch_size(self, images: int) -> int:
-        """How many photos the image encoder is given for ``images``; on CUDA the next power of two.
+        """How many images the encoder runs for ``images``: on CUDA, padded to the next power of two.
 
-        Batches of a new size took seconds there, most probably since cuDNN plans each convolution for each size anew
+        The first batch of each size takes seconds there, probably because cuDNN plans every convolution again
         (docs/lab/serving.md).
         """
         return 1 << (images - 1).bit_length() if self.device.type == "cuda" else images
 
     @torch.inference_mode()
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
-        """One pass of the network over all of ``posts``.
+        """Recognize the entities of ``posts`` in one pass of the network.
 
         Args:
-            posts: prepared posts; the longest sets the size of the batch.
-            explain: whether entities of posts with a photo tell where they looked.
+            posts: posts from :meth:`prepare`; all are padded to the longest.
+            explain: whether to add attention to the entities of posts with an image.
         """
         answers: list[list[Entity]] = [[] for _ in posts]
-        worded = [i for i, post in enumerate(posts) if post.text.words]
-        if not worded:
+        with_words = [i for i, post in enumerate(posts) if post.text.words]
+        if not with_words:
             return answers
         batch = self.processor.collate(
-            [posts[i].text for i in worded], image_features=self._image_features([posts[i] for i in worded])
+            [posts[i].text for i in with_words], image_features=self._image_features([posts[i] for i in with_words])
         )
         inputs = {key: tensor.to(self.device) for key, tensor in batch.items()}
         with self._autocast():
             output = self.model(**inputs, output_attentions=explain)
         decoded = decode(output.logits, output.spans, temperature=self.model.config.score_temperature)
-        for row, (i, found) in enumerate(zip(worded, decoded, strict=True)):
-            looked = output.attentions if explain and posts[i].has_image else None
-            answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), looked, row) for span in found]
+        for row, (i, found) in enumerate(zip(with_words, decoded, strict=True)):
+            weights = output.attentions[row] if output.attentions is not None and posts[i].has_image else None
+            answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), weights) for span in found]
         return answers
 
     def _autocast(self) -> torch.autocast:
@@ -189,22 +188,22 @@ class Recognizer:
 
     def _image_features(self, posts: Sequence[Post]) -> list[Tensor | None]:
         features = [post.image_features for post in posts]
-        unseen = [i for i, post in enumerate(posts) if post.pixels is not None and post.image_features is None]
-        if unseen:
-            pixels = [own for i in unseen if (own := posts[i].pixels) is not None]
-            for i, encoded in zip(unseen, self.encode_images(pixels), strict=True):
+        new = {i: post.pixels for i, post in enumerate(posts) if post.pixels is not None and features[i] is None}
+        if new:
+            for i, encoded in zip(new, self.encode_images(list(new.values())), strict=True):
                 features[i] = encoded
         return features
 
 
-def _entity(post: Post, span: TypedSpan, label: str, attentions: Tensor | None, row: int) -> Entity:
+def _entity(post: Post, span: TypedSpan, label: str, weights: Tensor | None) -> Entity:
+    """``weights``: the post's attention α, (heads, S, 1 + m), where it is explained."""
     start, end = post.text.words[span.start].start, post.text.words[span.end].end
-    attention = None if attentions is None else _attention(attentions[row, :, span.index])
+    attention = None if weights is None else _attention(weights[:, span.index])
     return Entity(label, post.source[start:end], start, end, span.score, attention)
 
 
 def _attention(weights: Tensor) -> Attention:
-    """(heads, 1 + m) → the mean over heads, regions as a square grid."""
-    mean = weights.mean(0)
+    """Average (heads, 1 + m) over the heads and arrange the regions in a square grid."""
+    mean = weights.mean(0)  # (1 + m,)
     side = round((len(mean) - 1) ** 0.5)
     return Attention(float(mean[0]), mean[1:].view(side, side).tolist())

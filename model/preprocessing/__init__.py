@@ -1,1 +1,1 @@
-"""Posts to tensors: words, compounds, images, and the processor that puts them into a batch."""
+"""Posts to tensors: words, compounds, images, and the processor that batches them."""

@@ -1,7 +1,7 @@
-"""Words that are written as one and read as several: NHLBlackhawks, @premierleague, #subzerofestival.
+"""Compounds, several words written as one: NHLBlackhawks, @premierleague, #subzerofestival.
 
-An encoder that does not know such a word reads it in fragments (``premier ##lea ##gue``), though it knows its parts; an
-uncased one does not even see that they begin with capitals.
+A text encoder that does not know a compound reads it in fragments (``premier ##lea ##gue``) though it knows the parts;
+an uncased one does not even see the capitals that begin them.
 """
 
 import math
@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 
 import regex
 
-# LeBron|James is split and Le|Bron is not: three letters have to stand before a capital or a number.
+# Three letters must come before a capital or a number: splits LeBron|James but not Le|Bron.
 _CAMEL_CASE = regex.compile(
     r"""
       (?<=\p{L}{2}\p{Ll})(?=\p{Lu})           # Met|Gala: lower to upper
@@ -20,22 +20,22 @@ _CAMEL_CASE = regex.compile(
     regex.VERBOSE | regex.VERSION1,
 )
 _SIGNS = ("@", "#")
-# What may hide words. The limit bounds the search: handles have at most 15 letters.
+# Letters that may hide words. The limit bounds the search: handles have at most 15 letters.
 _RUN = regex.compile(r"(?<![\p{L}\p{M}])[a-z]{5,30}(?![\p{L}\p{M}])")
 
-# Nats. What is not in the vocabulary costs by the letter, so that it is as short as it can be; words of two letters,
-# most of which are abbreviations, are everywhere.
+# Costs in nats. An unknown part costs by the letter, which keeps it short; two-letter words cost extra, since most are
+# abbreviations and would match everywhere.
 _UNKNOWN, _UNKNOWN_LETTER, _SHORT = 9.0, 2.5, 6.0
 
 
 class CompoundSplitter:
-    """Splits camel case wherever it stands, and the lower-case names behind ``@`` and ``#``.
+    """Splits camel case anywhere, and lower-case names after ``@`` and ``#``.
 
-    The latter are taken apart into words of the vocabulary and pieces of three letters or more that are none, as is
-    likeliest by Zipf's law: the r-th of N words has the probability 1 / (r ln N). Vocabularies are sorted by frequency.
+    Such a name is split into the likeliest sequence of vocabulary words and unknown parts of at least three letters. By
+    Zipf's law the r-th of N words has the probability 1 / (r ln N); vocabularies are sorted by frequency.
 
     Args:
-        vocabulary: a tokenizer's, ids by token; whole words are told from parts as in WordPiece (parts begin with
+        vocabulary: a tokenizer's ids by token. Whole words are told from word parts as in WordPiece (parts begin with
             ``##``), SentencePiece or byte-level BPE (words begin with ``▁`` or ``Ġ``).
     """
 
@@ -49,10 +49,10 @@ class CompoundSplitter:
         self._longest = max(map(len, words), default=0)
 
     def split(self, word: str, *, before: str = "") -> list[str]:
-        """The parts of ``word`` in order, which together are the word; ``before`` is the word before it.
+        """Split ``word`` into parts that join back to it; ``before`` is the preceding word.
 
-        Words of the vocabulary are whole, as YouTube, and so are links. So are handles and hashtags that are one word
-        with their sign, as Twitter-2015 has them: few of those are entities, and read in parts they look like some.
+        Vocabulary words (YouTube) and links stay whole. So do handles and hashtags that include their sign, as in
+        Twitter-2015: few of them are entities, and their parts would look like some.
         """
         if "://" in word or word.startswith(_SIGNS) or word.lower() in self._costs:
             return [word]
@@ -64,24 +64,23 @@ class CompoundSplitter:
     def _split_runs(self, part: str) -> list[str]:
         ends = [0]
         for run in _RUN.finditer(part):
-            ends += [run.start() + end for end in (0, *self._ends(run[0]))]
+            ends += [run.start() + end for end in (0, *self._likeliest_ends(run[0]))]
         return [part[start:end] for start, end in pairwise([*ends, len(part)]) if start < end] or [part]
 
-    def _ends(self, letters: str) -> list[int]:
+    def _likeliest_ends(self, letters: str) -> list[int]:
         """Where the likeliest parts end, by dynamic programming over the first letters."""
-        # of the first 0, 1, … letters: what they cost at least, and where their last part starts
-        costs, starts = [0.0], [0]
-        unknown, since = math.inf, 0  # what they cost if their last part is no word, and where that starts
+        costs, starts = [0.0], [0]  # by number of first letters: the lowest cost, and where the last part starts
+        unknown, unknown_start = math.inf, 0  # the same if the last part is unknown
         for end in range(1, len(letters) + 1):
             unknown += _UNKNOWN_LETTER
-            if end >= 3 and (anew := costs[end - 3] + _UNKNOWN + 3 * _UNKNOWN_LETTER) < unknown:
-                unknown, since = anew, end - 3
-            cost, start = unknown, since
+            if end >= 3 and (new := costs[end - 3] + _UNKNOWN + 3 * _UNKNOWN_LETTER) < unknown:
+                unknown, unknown_start = new, end - 3
+            cost, start = unknown, unknown_start
             for other in range(max(0, end - self._longest), end - 1):
                 if (known := self._costs.get(letters[other:end])) is None:
                     continue
-                if (anew := costs[other] + known) < cost or (anew == cost and other < start):
-                    cost, start = anew, other
+                if (new := costs[other] + known) < cost or (new == cost and other < start):
+                    cost, start = new, other
             costs.append(cost)
             starts.append(start)
         ends = [len(letters)]
@@ -91,7 +90,7 @@ class CompoundSplitter:
 
 
 def _whole_words(vocabulary: Mapping[str, int]) -> Iterator[str]:
-    """The vocabulary's words of two letters or more, in its order."""
+    """Words of at least two letters, in the vocabulary's order."""
     pieces = any(token.startswith("##") for token in vocabulary)
     marks = {token[0] for token in vocabulary if token[:1] in ("▁", "Ġ")}
     word = regex.compile("([A-Za-z]{2,})" if pieces or not marks else f"[{''.join(marks)}]([A-Za-z]{{2,}})")

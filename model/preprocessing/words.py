@@ -1,10 +1,11 @@
-"""Raw text to words with offsets, in the manner of the Twitter-2017 files.
+"""Raw text to words with offsets, as the Twitter-2017 files split it.
 
-There ``#`` and ``@`` stand apart from the name, punctuation stands apart, a number is cut off from the letters behind
-it (``2 nd``), decimal numbers stay whole. URLs, emoji sequences and simple emoticons are one word each. HTML entities
-are left as they came (``& amp ;``), as in the files, so that every word is a slice of the text.
+``#`` and ``@`` are separate from the name, punctuation is separate, and a number is separate from the letters after it
+(``2 nd``) but decimal numbers stay whole. URLs, emoji sequences and simple emoticons are one word each. HTML entities
+are not decoded (``& amp ;``), so every word is a slice of the text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import regex
@@ -12,15 +13,15 @@ import regex
 # Alternatives are tried in this order at each position. Every branch is linear in the length of the text.
 _WORD = regex.compile(
     r"""
-      (?:https?://|www\.)[^\s<>"“”]*[^\s<>"“”.,;:!?)\]}'’…]…?          # URL, without the punctuation behind it
+      (?:https?://|www\.)[^\s<>"“”]*[^\s<>"“”.,;:!?)\]}'’…]…?          # URL, without trailing punctuation
     | \p{RI}\p{RI}                                                     # flag
     | [0-9\#*]\uFE0F?\u20E3                                            # keycap
-    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*   # emoji: skin tone, tags,
+    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*   # emoji with skin tone or tags,
       (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
     | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{M}\p{N}])                   # emoticon
-    | (?:\p{N}(?!\uFE0F?\u20E3))++(?:[.,](?:\p{N}(?!\uFE0F?\u20E3))++)*+\p{M}*   # number, not into a keycap
-    | \p{Han}\p{M}*                                                    # an ideograph is a word of its own
-    | [\p{L}_](?:[\u200C\u200D]?(?:[[\p{L}\p{M}_]--\p{Han}]|\p{N}(?!\uFE0F?\u20E3)))*+   # letters first
+    | (?:\p{N}(?!\uFE0F?\u20E3))++(?:[.,](?:\p{N}(?!\uFE0F?\u20E3))++)*+\p{M}*   # number, ends before a keycap
+    | \p{Han}\p{M}*                                                    # a single ideograph
+    | [\p{L}_](?:[\u200C\u200D]?(?:[[\p{L}\p{M}_]--\p{Han}]|\p{N}(?!\uFE0F?\u20E3)))*+   # letters, then digits too
     | \S\p{M}*                                                         # anything else, with its combining marks
     """,
     regex.VERBOSE | regex.VERSION1,
@@ -37,12 +38,12 @@ class Word:
 
 
 def split_words(text: str) -> list[Word]:
-    """Split raw text into words; together they cover all of it but white space, in order and without overlap."""
+    """Split raw text into ordered, non-overlapping words that cover everything but white space."""
     return [Word(match[0], match.start(), match.end()) for match in _WORD.finditer(text)]
 
 
-def join_words(words: list[str]) -> list[Word]:
-    """Words of a tokenised text, placed in ``" ".join(words)``."""
+def join_words(words: Sequence[str]) -> list[Word]:
+    """Place already split words in ``" ".join(words)``."""
     placed = []
     start = 0
     for word in words:

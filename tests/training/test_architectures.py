@@ -55,7 +55,7 @@ def tiny(request: pytest.FixtureRequest, recipe: Recipe, tmp_path_factory: pytes
 
 
 def test_each_word_knows_its_sub_tokens_wherever_it_stands(tiny: Tiny) -> None:
-    encoded = tiny.processor.encode_words(WORDS)
+    encoded = tiny.processor.tokenize_words(WORDS)
     tokens = tiny.processor.tokenizer.convert_ids_to_tokens(encoded.input_ids)
     pieces = tiny.architecture.pieces
     assert tokens[1:-1] == list(chain(*pieces))
@@ -66,7 +66,7 @@ def test_each_word_knows_its_sub_tokens_wherever_it_stands(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("post", POSTS)
 def test_every_word_of_a_raw_post_has_sub_tokens_and_its_own_place(tiny: Tiny, post: str) -> None:
-    encoded = tiny.processor.encode_text(post)
+    encoded = tiny.processor.tokenize(post)
     assert all(post[word.start : word.end] == word.text for word in encoded.words)
     starts, ends = encoded.word_starts, encoded.word_ends
     assert starts == [1, *(end + 1 for end in ends[:-1])]
@@ -76,12 +76,12 @@ def test_every_word_of_a_raw_post_has_sub_tokens_and_its_own_place(tiny: Tiny, p
 
 def test_as_many_sub_tokens_are_taken_as_the_encoder_has_positions_for(tiny: Tiny) -> None:
     """An exclamation mark is one sub-token or, with its space, two; [CLS] and [SEP] are the others."""
-    each = len(tiny.processor.encode_text("!").input_ids) - 2
+    each = len(tiny.processor.tokenize("!").input_ids) - 2
     fitting = (MAX_TOKENS - 2) // each
     assert tiny.processor.max_tokens == MAX_TOKENS
     assert torch.isfinite(tiny.logits("!" * fitting)[0]).all()
     with pytest.raises(TextTooLong, match=f"at most {MAX_TOKENS}"):
-        tiny.processor.encode_text("!" * (fitting + 1))
+        tiny.processor.tokenize("!" * (fitting + 1))
 
 
 def test_posts_are_padded_with_what_the_encoder_takes_for_padding(tiny: Tiny) -> None:
@@ -110,7 +110,7 @@ def test_a_checkpoint_answers_as_the_network_that_was_saved(tiny: Tiny, tmp_path
     loaded = Recognizer.from_pretrained(tmp_path, device="cpu")
     assert loaded.processor.max_tokens == MAX_TOKENS
     for words in (WORDS, *map(str.split, POSTS)):
-        assert loaded.processor.encode_words(words) == tiny.processor.encode_words(words)
+        assert loaded.processor.tokenize_words(words) == tiny.processor.tokenize_words(words)
     again = tiny._replace(model=loaded.model, processor=loaded.processor)
     for left, right in zip(again.logits(*POSTS), tiny.logits(*POSTS), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-6)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from model.errors import InvalidPost, TextTooLong
 from model.modeling.spans import enumerate_spans, span_index
 from model.morphs import Morph
-from model.preprocessing.processor import Batch, EncodedText, SMNERProcessor
+from model.preprocessing.processor import Batch, SMNERProcessor, TokenizedText
 from training.data.posts import DatasetError, LabelledPost, TypedWords, UnusableImage
 from training.features.image_features import ImageFeatureFile, ImageFeatures, image_id
 
@@ -21,7 +21,7 @@ IGNORED = -100  # spans that do not count in the loss
 class Example:
     """An encoded post with its entities, and its photo as features or as uint8 pixels (3, size, size)."""
 
-    text: EncodedText
+    text: TokenizedText
     entities: tuple[TypedWords, ...] | None
     image: ImageFeatures | Tensor | None
 
@@ -103,9 +103,9 @@ class PostDataset(Dataset[Example]):
             return None
 
 
-def _encoded(post: LabelledPost, processor: SMNERProcessor) -> EncodedText:
+def _encoded(post: LabelledPost, processor: SMNERProcessor) -> TokenizedText:
     try:
-        return processor.encode_words(post.words)
+        return processor.tokenize_words(post.words)
     except TextTooLong as error:
         message = f"post {post.id}: {error}"
         raise DatasetError(*post.place, message) if post.place else ValueError(message) from error

@@ -83,7 +83,7 @@ class FrozenImageEncoder:
     def encode(self, images: Tensor) -> Tensor:
         """uint8 photos (N, 3, size, size) → features (N, 1 + m, C) float16 on the CPU."""
         device = next(self.network.parameters()).device
-        features: Tensor = self.network(self.image_settings.normalise(images.to(device)))
+        features: Tensor = self.network(self.image_settings.normalize(images.to(device)))
         return features.half().cpu()
 
     def fingerprint(self) -> str:

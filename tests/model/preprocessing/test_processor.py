@@ -12,6 +12,8 @@ from model import SMNERProcessor
 from model.errors import TextTooLong
 from model.morphs import Morph
 from model.preprocessing.images import ImageSettings
+from model.preprocessing.processor import TokenizedText
+from model.preprocessing.words import Word
 
 POSTS = st.text(max_size=30) | st.lists(
     st.sampled_from(
@@ -21,78 +23,77 @@ POSTS = st.text(max_size=30) | st.lists(
 ).map("".join)
 
 
+def tokens_of(processor: SMNERProcessor, text: TokenizedText) -> list[str]:
+    return list(processor.tokenizer.convert_ids_to_tokens(text.input_ids))
+
+
 def test_words_know_their_first_and_last_sub_token(processor: SMNERProcessor) -> None:
-    """[CLS] a ##b c [SEP]: the tokenizer makes its characters of every word."""
-    encoded = processor.encode_text("ab c")
-    tokens = processor.tokenizer.convert_ids_to_tokens(encoded.input_ids)
-    assert tokens == ["[CLS]", "a", "##b", "c", "[SEP]"]
-    assert (encoded.word_starts, encoded.word_ends) == ([1, 3], [2, 3])
+    text = processor.tokenize("ab c")
+    assert tokens_of(processor, text) == ["[CLS]", "a", "##b", "c", "[SEP]"]
+    assert (text.word_starts, text.word_ends) == ([1, 3], [2, 3])
 
 
 @given(text=POSTS)
-def test_every_word_has_sub_tokens_between_cls_and_sep_in_order(processor: SMNERProcessor, text: str) -> None:
-    encoded = processor.encode_text(text)
-    position = 1
-    for start, end in zip(encoded.word_starts, encoded.word_ends, strict=True):
+def test_every_word_has_sub_tokens_in_order(processor: SMNERProcessor, text: str) -> None:
+    tokenized = processor.tokenize(text)
+    position = 1  # after [CLS]
+    for start, end in zip(tokenized.word_starts, tokenized.word_ends, strict=True):
         assert start == position <= end
         position = end + 1
-    assert position == len(encoded.input_ids) - 1
+    assert position == len(tokenized.input_ids) - 1  # before [SEP]
 
 
-@pytest.mark.parametrize("invisible", ["\xa0", "\u3000", "\x01", "\x7f", "\u200d", "\u200b", "\ufeff", "\ufe0f", ""])
-def test_a_word_that_the_tokenizer_drops_becomes_unknown(processor: SMNERProcessor, invisible: str) -> None:
+@pytest.mark.parametrize("dropped", ["\xa0", "\u3000", "\x01", "\x7f", "\u200d", "\u200b", "\ufeff", "\ufe0f", ""])
+def test_a_word_the_tokenizer_drops_becomes_unknown(processor: SMNERProcessor, dropped: str) -> None:
     """Twitter-2015 valid has a token that is a no-break space; without sub-tokens it would have no span."""
-    encoded = processor.encode_words(["a", invisible, "b"])
-    assert processor.tokenizer.convert_ids_to_tokens(encoded.input_ids) == ["[CLS]", "a", "[UNK]", "b", "[SEP]"]
-    assert encoded.word_starts == [1, 2, 3]
+    text = processor.tokenize_words(["a", dropped, "b"])
+    assert tokens_of(processor, text) == ["[CLS]", "a", "[UNK]", "b", "[SEP]"]
+    assert text.word_starts == [1, 2, 3]
 
 
 def test_a_lone_surrogate_becomes_unknown(processor: SMNERProcessor) -> None:
-    r"""JSON can spell one ("\ud83d"); the tokenizer's backend takes none."""
-    encoded = processor.encode_text("a \ud83d b")
-    assert processor.tokenizer.convert_ids_to_tokens(encoded.input_ids) == ["[CLS]", "a", "[UNK]", "b", "[SEP]"]
+    r"""JSON can spell one ("\ud83d"); the tokenizer's backend accepts none."""
+    assert tokens_of(processor, processor.tokenize("a \ud83d b")) == ["[CLS]", "a", "[UNK]", "b", "[SEP]"]
 
 
-def test_a_special_token_in_a_post_is_only_text(processor: SMNERProcessor) -> None:
-    ids = processor.encode_text("a [SEP] b [CLS] [PAD] [MASK]").input_ids
+def test_special_tokens_in_a_post_are_text(processor: SMNERProcessor) -> None:
+    ids = processor.tokenize("a [SEP] b [CLS] [PAD] [MASK]").input_ids
     special = {processor.tokenizer.sep_token_id, processor.tokenizer.cls_token_id, processor.tokenizer.pad_token_id}
     assert [place for place, i in enumerate(ids) if i in special] == [0, len(ids) - 1]
 
 
-def test_a_text_of_exactly_the_limit_is_taken(processor: SMNERProcessor) -> None:
-    """126 words of one sub-token, [CLS] and [SEP]."""
-    assert len(processor.encode_text("a " * 126).input_ids) == processor.max_tokens == 128
-
-
-def test_a_longer_text_is_refused_with_both_numbers_never_cut(processor: SMNERProcessor) -> None:
+def test_text_longer_than_max_tokens_is_refused(processor: SMNERProcessor) -> None:
+    """126 words of one sub-token, [CLS] and [SEP] just fit."""
+    assert len(processor.tokenize("a " * 126).input_ids) == processor.max_tokens == 128
     with pytest.raises(TextTooLong, match="129 sub-tokens, the model reads at most 128") as caught:
-        processor.encode_text("a " * 127)
+        processor.tokenize("a " * 127)
     assert (caught.value.tokens, caught.value.limit, caught.value.code) == (129, 128, "text_too_long")
 
 
-def test_morphs_are_those_of_the_original_casing_though_the_tokenizer_lower_cases(processor: SMNERProcessor) -> None:
-    encoded = processor.encode_text("NBA Nba nba nBa 23")
-    assert encoded.input_ids[1:4] == encoded.input_ids[4:7] == encoded.input_ids[7:10] == encoded.input_ids[10:13]
-    assert encoded.morphs == [Morph.UPPER, Morph.TITLE, Morph.LOWER, Morph.OTHER, Morph.DIGIT]
+def test_morphs_show_the_original_casing(processor: SMNERProcessor) -> None:
+    """The tokenizer lower-cases."""
+    text = processor.tokenize("NBA Nba nba nBa 23")
+    assert text.input_ids[1:4] == text.input_ids[4:7] == text.input_ids[7:10] == text.input_ids[10:13]
+    assert text.morphs == [Morph.UPPER, Morph.TITLE, Morph.LOWER, Morph.OTHER, Morph.DIGIT]
 
 
-def test_tokenised_text_is_taken_as_it_is_split(processor: SMNERProcessor) -> None:
-    encoded = processor.encode_words(["#NBA", "10,000"])
-    assert [(word.text, word.start, word.end) for word in encoded.words] == [("#NBA", 0, 4), ("10,000", 5, 11)]
-    assert (encoded.word_starts, encoded.word_ends) == ([1, 5], [4, 10])
+def test_split_text_is_not_split_again(processor: SMNERProcessor) -> None:
+    text = processor.tokenize_words(["#NBA", "10,000"])
+    assert text.words == [Word("#NBA", 0, 4), Word("10,000", 5, 11)]
+    assert (text.word_starts, text.word_ends) == ([1, 5], [4, 10])
 
 
-def test_a_text_without_words_has_only_cls_and_sep(processor: SMNERProcessor) -> None:
-    encoded = processor.encode_text(" \n\xa0")
-    assert (encoded.words, len(encoded.input_ids)) == ([], 2)
+def test_text_without_words_is_cls_and_sep(processor: SMNERProcessor) -> None:
+    text = processor.tokenize(" \n\xa0")
+    assert (text.words, len(text.input_ids)) == ([], 2)
 
 
-def test_threads_encode_at_once_what_one_encodes_alone(processor: SMNERProcessor) -> None:
+def test_the_processor_is_thread_safe(processor: SMNERProcessor) -> None:
     """Setting truncation on a shared tokenizer once failed with "Already borrowed"."""
     texts = [f"#NBA {'ab ' * (i % 40)} \u200d {i} 👍🏽" for i in range(800)]
-    alone = [processor.encode_text(text) for text in texts]
+    alone = [processor.tokenize(text) for text in texts]
     with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(processor.encode_text, texts)) == alone
+        assert list(pool.map(processor.tokenize, texts)) == alone
 
 
 def test_texts_are_padded_to_the_longest(processor: SMNERProcessor) -> None:
@@ -111,30 +112,30 @@ def test_a_batch_without_images_has_no_image_keys(processor: SMNERProcessor, ima
     assert not {"image_mask", "pixel_values", "image_features"} & processor(["a", "b"], images).keys()
 
 
-def test_images_stand_at_their_posts_and_zeros_elsewhere(processor: SMNERProcessor, image: Image.Image) -> None:
+def test_pixels_are_in_the_rows_of_their_posts(processor: SMNERProcessor, image: Image.Image) -> None:
     batch = processor(["a", "b", "c"], [None, image, None])
     assert batch["image_mask"].tolist() == [False, True, False]
-    assert torch.equal(batch["pixel_values"][1], processor.image_settings.normalise(processor.decode_image(image)))
+    assert torch.equal(batch["pixel_values"][1], processor.image_settings.normalize(processor.decode_image(image)))
     assert batch["pixel_values"][[0, 2]].eq(0).all()
 
 
-def test_ready_features_stand_at_their_posts(processor: SMNERProcessor) -> None:
+def test_features_are_in_the_rows_of_their_posts(processor: SMNERProcessor) -> None:
     features = torch.randn(5, 24)
-    batch = processor.collate([processor.encode_text(text) for text in "ab"], image_features=[features, None])
+    batch = processor.collate([processor.tokenize(text) for text in "ab"], image_features=[features, None])
     assert torch.equal(batch["image_features"], torch.stack([features, torch.zeros(5, 24)]))
     assert batch["image_mask"].tolist() == [True, False]
 
 
-def test_a_saved_processor_encodes_the_same(processor: SMNERProcessor, tmp_path: Path) -> None:
+def test_a_saved_processor_tokenizes_the_same(processor: SMNERProcessor, tmp_path: Path) -> None:
     processor.save_pretrained(tmp_path)
     loaded = SMNERProcessor.from_pretrained(tmp_path)
     assert (loaded.image_settings, loaded.max_tokens) == (processor.image_settings, processor.max_tokens)
     text = "RT @NBA_1: can't \u200d wait 👩‍👩‍👧 É"
-    assert loaded.encode_text(text) == processor.encode_text(text)
+    assert loaded.tokenize(text) == processor.tokenize(text)
 
 
-def test_a_tokenizer_that_truncates_and_pads_is_stopped_from_it(tokenizer: BertTokenizerFast) -> None:
+def test_truncation_and_padding_are_switched_off(tokenizer: BertTokenizerFast) -> None:
     tokenizer.backend_tokenizer.enable_truncation(4)
     tokenizer.backend_tokenizer.enable_padding(length=64)
     processor = SMNERProcessor(tokenizer, ImageSettings(), max_tokens=128)
-    assert len(processor.encode_text("a b c d e").input_ids) == 7
+    assert len(processor.tokenize("a b c d e").input_ids) == 7

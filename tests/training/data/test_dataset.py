@@ -93,7 +93,7 @@ def test_training_reads_a_image_as_serving_does(
 
 def test_training_batches_a_post_as_serving_does(processor: SMNERProcessor, tmp_path: Path, image: Image.Image) -> None:
     image.save(tmp_path / "1.png")
-    words = processor.encode_text(RAW).words
+    words = processor.tokenize(RAW).words
     own = LabelledPost("1", tuple(word.text for word in words), None, tmp_path / "1.png")
     dataset = PostDataset([own, post("hi")], processor, decode_images=True)
     trained, served = (
@@ -149,7 +149,7 @@ def test_a_dataset_tells_each_posts_length_in_sub_tokens(processor: SMNERProcess
 
 
 def test_masks_of_ready_features_stand_in_the_rows_of_their_posts(processor: SMNERProcessor) -> None:
-    texts = [processor.encode_text(text) for text in ("a", "b", "c")]
+    texts = [processor.tokenize(text) for text in ("a", "b", "c")]
     images = [ImageFeatures(torch.ones(3, 2).half(), torch.tensor([True, False, True])), None]
     examples = [Example(text, None, image) for text, image in zip(texts, [*images, images[0]], strict=True)]
     batch = Collator(processor, LABELS, 4).inputs(examples)
@@ -162,6 +162,6 @@ def test_features_with_and_without_a_mask_may_share_a_batch(processor: SMNERProc
     """Two sources may have their own files; the mask is optional in each."""
     masked = ImageFeatures(torch.ones(3, 2), torch.tensor([True, False, True]))
     whole = ImageFeatures(torch.ones(3, 2), None)
-    examples = [Example(processor.encode_text("a"), None, image) for image in (whole, masked)]
+    examples = [Example(processor.tokenize("a"), None, image) for image in (whole, masked)]
     batch = Collator(processor, LABELS, 4).inputs(examples)
     assert batch["image_feature_mask"].tolist() == [[True] * 3, [True, False, True]]

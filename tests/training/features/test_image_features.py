@@ -106,7 +106,7 @@ def test_the_cache_is_the_encoders_output_in_half_precision(
     assert cache_images(images, tmp_path / "new" / "f.safetensors", encoder) == []
     file = ImageFeatureFile(tmp_path / "new" / "f.safetensors")
     for path in images:
-        pixels = processor.image_settings.normalise(processor.decode_image(path)[None])
+        pixels = processor.image_settings.normalize(processor.decode_image(path)[None])
         with torch.inference_mode():
             expected = encoder.network(pixels)[0]
         assert file[image_id(path)].features.dtype == torch.float16

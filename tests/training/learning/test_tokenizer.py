@@ -19,7 +19,7 @@ def processor(source: str = MINILM, *, split_compounds: bool = True) -> SMNERPro
 
 def pieces(own: SMNERProcessor, *words: str) -> list[str]:
     """Sub-tokens without [CLS] and [SEP]."""
-    return list(own.tokenizer.convert_ids_to_tokens(own.encode_words(words).input_ids)[1:-1])
+    return list(own.tokenizer.convert_ids_to_tokens(own.tokenize_words(words).input_ids)[1:-1])
 
 
 def test_an_uncased_encoder_reads_the_words_that_a_compound_is_written_of() -> None:
@@ -35,13 +35,13 @@ def test_a_word_with_an_ending_is_no_compound(handle: str) -> None:
 
 
 def test_the_parts_of_a_word_are_that_words_sub_tokens() -> None:
-    encoded = processor().encode_words(["at", "ArmsParkCardiff", "today"])
+    encoded = processor().tokenize_words(["at", "ArmsParkCardiff", "today"])
     assert (encoded.word_starts, encoded.word_ends) == ([1, 2, 5], [1, 4, 5])
     assert [word.text for word in encoded.words] == ["at", "ArmsParkCardiff", "today"]
 
 
 def test_a_word_that_vanishes_in_the_tokenizer_is_unknown_among_compounds_too() -> None:
-    encoded = processor().encode_words(["ArmsPark", "\x01", "MetGala"])
+    encoded = processor().tokenize_words(["ArmsPark", "\x01", "MetGala"])
     assert (encoded.word_starts, encoded.word_ends) == ([1, 3, 4], [2, 3, 5])
     assert pieces(processor(), "ArmsPark", "\x01") == ["arms", "park", "[UNK]"]
 
@@ -68,11 +68,11 @@ def test_a_stored_processor_reads_as_the_one_that_was_stored(name: str, told: bo
     ARCHITECTURES[name].save(tmp_path)
     own = processor(str(tmp_path), split_compounds=told)
     words = ["NBAKawhi", "KawhiNBA30", "http://t.co/NBAKawhi", "Kawhi"]
-    before = own.encode_words(words)
+    before = own.tokenize_words(words)
     own.save_pretrained(tmp_path / "stored")
-    assert SMNERProcessor.from_pretrained(tmp_path / "stored").encode_words(words) == before
+    assert SMNERProcessor.from_pretrained(tmp_path / "stored").tokenize_words(words) == before
     other = processor(str(tmp_path), split_compounds=not told)
-    assert len(before.input_ids) != len(other.encode_words(words).input_ids)
+    assert len(before.input_ids) != len(other.tokenize_words(words).input_ids)
 
 
 @pytest.mark.parametrize("name", ["roberta", "modernbert"])
