@@ -1,7 +1,6 @@
 """SMNER: named entities in social-media posts, from the text and the photo together.
 
-The network and all that turns a post into tensors and logits into entities. It knows no HTTP, and no files but
-checkpoints.
+The network, and everything that turns posts into tensors and logits into entities. Knows no HTTP.
 """
 
 from transformers import AutoConfig
@@ -13,7 +12,7 @@ from model.modeling.smner import SMNER, SMNEROutput
 from model.preprocessing.processor import SMNERProcessor
 from model.recognizer import Post, Recognizer
 
-AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader asks for the folder's configuration
+AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader reads the folder's config.json
 
 __all__ = [
     "SMNER",

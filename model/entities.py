@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Where an entity's span looked in the photo, mean over the heads; all weights together sum to 1.
+    """Where an entity's span looked in the image: attention weights averaged over the heads, which sum to 1.
 
-    ``overall`` is the weight of the whole image (z_v), ``regions`` those of its grid, row by row from the top left.
+    ``overall`` is the weight of the whole image (z_v); ``regions`` are those of its grid, row by row from the top left.
     """
 
     overall: float

@@ -1,24 +1,31 @@
-"""What a caller can do wrong, each error with the limit it enforces.
+"""Errors that a caller's mistake raises; each limit is named in the message.
 
-``InvalidPost`` is the post's fault and ``InvalidCheckpoint`` the checkpoint's. ``code`` is the machine-readable name
-that the HTTP service answers with.
+* SMNERError
+  + InvalidPost (also a ValueError)
+    - TextTooLong
+    - UnsupportedImage
+    - ImageTooLarge
+    - UnreadableImage
+  + InvalidCheckpoint
+
+``code`` is the name that the HTTP service gives the error.
 """
 
 from typing import ClassVar
 
 
 class SMNERError(Exception):
-    """Base of every error raised for a caller's mistake."""
+    """Base class of the errors in this file."""
 
 
 class InvalidPost(SMNERError, ValueError):
-    """A post that cannot be read; the message says why, in words fit for the person who sent it."""
+    """A post that cannot be read; the message is written for the person who sent it."""
 
     code: ClassVar[str]
 
 
 class TextTooLong(InvalidPost):
-    """Text that does not fit into the text encoder's positions."""
+    """Text with more sub-tokens than the text encoder has positions."""
 
     code = "text_too_long"
 
@@ -29,13 +36,13 @@ class TextTooLong(InvalidPost):
 
 
 class UnsupportedImage(InvalidPost):
-    """A photo in a format that is not read."""
+    """An image in a format that is not read."""
 
     code = "unsupported_image"
 
 
 class ImageTooLarge(InvalidPost):
-    """A photo with more pixels than may be decoded."""
+    """An image with more pixels than may be decoded."""
 
     code = "image_too_large"
 
@@ -45,10 +52,10 @@ class ImageTooLarge(InvalidPost):
 
 
 class UnreadableImage(InvalidPost):
-    """A photo whose bytes are damaged."""
+    """An image whose bytes are damaged."""
 
     code = "unreadable_image"
 
 
 class InvalidCheckpoint(SMNERError):
-    """A checkpoint folder that cannot be trusted or does not fit the code; the message names the file."""
+    """A checkpoint folder that is incomplete, changed or incompatible; the message names the file."""

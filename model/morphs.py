@@ -1,6 +1,6 @@
 """The morph of a word: its shape in its original casing (section 3.4, "morph embedding").
 
-The processor classifies words, the network embeds the classes; this file is all that both share.
+The processor classifies words and the network embeds the classes; this file is all they share.
 """
 
 from enum import IntEnum
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Morph(IntEnum):
-    """Class of a word's shape; ``PADDING`` marks positions after a post's last word."""
+    """The class of a word's shape; ``PADDING`` fills the positions after a post's last word."""
 
     PADDING = 0
     UPPER = 1

@@ -1,4 +1,4 @@
-"""What every test may use: a network small enough to see through, real photos, and the benchmark data where it is."""
+"""Fixtures for every test: a tiny network, a real photo, and the benchmark data if it is present."""
 
 import functools
 import io
@@ -23,7 +23,7 @@ from model import SMNER, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from model.preprocessing.images import ImageSettings
 
-pytest_plugins = ["tests.training.tiny_run"]  # its dataset and recipe serve the quality benchmark's tests too
+pytest_plugins = ["tests.training.tiny_run"]  # the quality benchmark's tests use it, too
 
 settings.register_profile("thorough", max_examples=5000, deadline=None)  # pytest --hypothesis-profile thorough
 
@@ -39,13 +39,13 @@ def seed() -> None:
 def shared_data() -> Path:
     """The folder with the benchmarks and the real posts."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there")
+        pytest.skip(f"{SHARED} is missing")
     return SHARED
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
-    """A WordPiece tokenizer of printable ASCII: every word becomes its characters."""
+    """A WordPiece tokenizer whose tokens are the characters of printable ASCII."""
     characters = [c for c in string.printable.lower() if not c.isspace()]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
     file = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
@@ -60,7 +60,7 @@ def processor(tokenizer: BertTokenizerFast) -> SMNERProcessor:
 
 @pytest.fixture
 def config(tokenizer: BertTokenizerFast) -> SMNERConfig:
-    """Two layers of width 24, two heads, and the smallest backbone that timm has: (N, 256, 2, 2) from 64 × 64."""
+    """Two layers of width 24, two heads, and timm's smallest backbone: (N, 256, 2, 2) from 64 × 64."""
     text = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=24,
@@ -74,7 +74,7 @@ def config(tokenizer: BertTokenizerFast) -> SMNERConfig:
 
 @pytest.fixture
 def smner(config: SMNERConfig) -> SMNER:
-    """The whole network, small, with weights large enough that inputs make a difference."""
+    """The whole network, tiny, with weights large enough for the input to matter."""
     model: SMNER = SMNER(config)
     model.eval()
     with torch.no_grad():
@@ -91,7 +91,7 @@ def recognizer(smner: SMNER, processor: SMNERProcessor) -> Recognizer:
 
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path, smner: SMNER, processor: SMNERProcessor) -> Path:
-    """The small network as a checkpoint folder."""
+    """The tiny network as a checkpoint folder."""
     folder = tmp_path / "tiny"
     save_checkpoint(folder, smner, processor, model_card="# tiny\n")
     return folder
@@ -105,7 +105,7 @@ def image() -> Image.Image:
 
 @pytest.fixture(scope="session")
 def jpeg(image: Image.Image) -> bytes:
-    """The same photo as a JPEG file."""
+    """The same image as a JPEG file."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG")
     return buffer.getvalue()
@@ -116,16 +116,16 @@ Start = Callable[..., BaseProcess]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a function in a forked child, which is spared the seconds that a new Python takes to import.
+    """Start a function in a forked child process, which need not import everything again.
 
-    With ``rank`` and ``port`` it is one of two processes that train together. No child outlives its test.
+    With ``rank`` and ``port`` it is one of two processes that train together. Children are killed after the test.
     """
     children: list[BaseProcess] = []
 
     def start(work: Callable[[], object], *, rank: int | None = None, port: int = 0) -> BaseProcess:
         child = multiprocessing.get_context("fork").Process(target=_in_child, args=(work, rank, port))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking with threads
             child.start()
         children.append(child)
         return child
@@ -137,7 +137,7 @@ def start() -> Iterator[Start]:
 
 
 def _in_child(work: Callable[[], object], rank: int | None, port: int) -> None:
-    torch.set_num_threads(1)  # those of the parent did not come along
+    torch.set_num_threads(1)  # a fork does not copy threads
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
     if rank is not None:
@@ -149,7 +149,7 @@ def _in_child(work: Callable[[], object], rank: int | None, port: int) -> None:
 
 @pytest.fixture
 def together(start: Start) -> Callable[[Callable[[int], object]], None]:
-    """Runs a function of the rank in two processes that can meet, and waits for both."""
+    """Run a function of the rank in two processes that train together, and wait for both."""
 
     def run(work: Callable[[int], object]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:

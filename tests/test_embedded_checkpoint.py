@@ -1,4 +1,4 @@
-"""What the checkpoint that comes with the package promises, measured on the real data where it is."""
+"""What the embedded checkpoint promises, measured on the real data if it is present."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def embedded() -> Recognizer:
     return Recognizer.from_pretrained(device="cpu")
 
 
-def test_a_fresh_machine_recognises_a_real_post(embedded: Recognizer, jpeg: bytes) -> None:
+def test_it_recognizes_a_real_post(embedded: Recognizer, jpeg: bytes) -> None:
     text = "  Kawhi Leonard meets LeBron James in San Francisco 🏀 "
     entities = embedded.recognize(text, jpeg)
     assert [(entity.entity_group, entity.word) for entity in entities] == [
@@ -42,7 +42,8 @@ def test_it_answers_the_same_after_a_restart(embedded: Recognizer, jpeg: bytes) 
     assert [e.score for e in again] == pytest.approx([e.score for e in embedded.recognize(text, jpeg)], abs=1e-4)
 
 
-def test_the_network_and_processor_work_by_themselves_in_the_precision_they_are_stored_in(jpeg: bytes) -> None:
+def test_the_network_runs_in_its_stored_precision(jpeg: bytes) -> None:
+    """Loaded without a recognizer."""
     folder = embedded_checkpoint()
     network, processor = SMNER.from_pretrained(folder), SMNERProcessor.from_pretrained(folder)
     output = network.eval()(**processor(["Kawhi Leonard", "Toronto"], [jpeg, None]))
@@ -52,14 +53,14 @@ def test_the_network_and_processor_work_by_themselves_in_the_precision_they_are_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.86), ("twitter2015", 0.745)])
-def test_one_model_reaches_its_f1_on_both_benchmarks_without_images(
+def test_f1_on_both_benchmarks_without_images(
     embedded: Recognizer, shared_data: Path, dataset: str, floor: float
 ) -> None:
     report = evaluate(embedded, DataSource(shared_data / dataset), "valid")
     assert report["f1"] >= floor
 
 
-def test_images_do_not_hurt_on_the_benchmark_pairs(embedded: Recognizer, shared_data: Path, tmp_path: Path) -> None:
+def test_images_do_not_hurt_benchmark_f1(embedded: Recognizer, shared_data: Path, tmp_path: Path) -> None:
     pairs = shared_data / "pairs"
     without = tmp_path / "pairs.jsonl"
     records = [json.loads(line) for line in (pairs / "pairs.jsonl").read_text("utf-8").splitlines()]
@@ -71,9 +72,7 @@ def test_images_do_not_hurt_on_the_benchmark_pairs(embedded: Recognizer, shared_
 
 
 @pytest.mark.slow
-def test_attaching_the_image_changes_few_entities_of_posts_kept_out_of_training(
-    embedded: Recognizer, shared_data: Path
-) -> None:
+def test_images_change_few_entities_of_unseen_posts(embedded: Recognizer, shared_data: Path) -> None:
     source = shared_data / "posts" / "posts.jsonl"
     texts = {str(post["id"]): post["text"] for post in map(json.loads, source.read_text("utf-8").splitlines())}
     posts = held_out_posts(read_posts(source), 500)
@@ -88,10 +87,10 @@ def test_attaching_the_image_changes_few_entities_of_posts_kept_out_of_training(
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_the_bottleneck_finds_the_image_of_a_post_kept_out_of_training(embedded: Recognizer, shared_data: Path) -> None:
-    """Among 100 photos, at chance the right one comes first for 1 % of the posts and at rank 50.5 in the mean.
+def test_the_bottleneck_ranks_an_unseen_posts_image(embedded: Recognizer, shared_data: Path) -> None:
+    """At chance, the right one of 100 images comes first for 1 % of the posts and has a mean rank of 50.5.
 
-    Texts and photos, far apart as they are encoded, lie together behind the bottleneck: figure 3 of the paper.
+    The bottleneck brings text and image representations together that are far apart before it (figure 3 of the paper).
     """
     source = DataSource(shared_data / "posts" / "posts.jsonl")
     posts = held_out_posts(source.read("train"), 500)
@@ -105,11 +104,11 @@ def test_the_bottleneck_finds_the_image_of_a_post_kept_out_of_training(embedded:
     scores = [embedded.model.bottleneck.critic(text[group], image[group]) for group in groups]
     first = torch.cat([each.argmax(1) == torch.arange(100) for each in scores]).float().mean()
     rank = torch.stack([mean_rank(each) for each in scores]).mean()
-    before, behind = modality_gap(seen.text, seen.image), modality_gap(text, image)
-    print(f"own photo first for {first:.1%}, mean rank {rank:.1f}; gap {before:.2f}, behind CMIB {behind:.2f}")
+    before, after = modality_gap(seen.text, seen.image), modality_gap(text, image)
+    print(f"own photo first for {first:.1%}, mean rank {rank:.1f}; gap {before:.2f}, after CMIB {after:.2f}")
     assert first >= 0.05
     assert rank < 30
-    assert behind < before / 2
+    assert after < before / 2
 
 
 def _keys(answers: Any) -> set[tuple[int, str, int, int]]:

@@ -1,4 +1,4 @@
-"""What must hold on a GPU too; skipped where there is none."""
+"""The model on a GPU; skipped without one."""
 
 from itertools import chain
 
@@ -20,7 +20,7 @@ def places(answers: list[list[Entity]]) -> list[list[tuple[str, int, int]]]:
     return [[(entity.entity_group, entity.start, entity.end) for entity in entities] for entities in answers]
 
 
-def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
+def test_cuda_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
     images = [image, None, image]
     on_cpu = Recognizer(smner, processor, device="cpu").recognize_batch(TEXTS, images)
     on_gpu = Recognizer(smner, processor, device="cuda").recognize_batch(TEXTS, images)
@@ -29,9 +29,7 @@ def test_the_gpu_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
 
 
-def test_bfloat16_on_the_gpu_is_close_to_float32_and_runs_in_it(
-    smner: SMNER, processor: SMNERProcessor, image: Image.Image
-) -> None:
+def test_bfloat16_on_cuda_is_close_to_float32(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
     exact, coarse = (
         Recognizer(smner, processor, device="cuda", precision=precision) for precision in ("float32", "bfloat16")
     )
@@ -48,24 +46,22 @@ def test_bfloat16_on_the_gpu_is_close_to_float32_and_runs_in_it(
     assert all(abs(scores[0][key] - scores[1][key]) < 0.05 for key in both)
 
 
-def test_neighbours_do_not_change_an_answer_on_the_gpu(
-    smner: SMNER, processor: SMNERProcessor, image: Image.Image
-) -> None:
+def test_neighbors_on_cuda_do_not_change_an_answer(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
     recognizer = Recognizer(smner, processor, device="cuda")
     together = recognizer.recognize_batch(TEXTS, [image, None, image])
     alone = [recognizer.recognize(text, own) for text, own in zip(TEXTS, [image, None, image], strict=True)]
     assert places(together) == places(alone)
 
 
-def test_images_in_any_number_have_the_same_features_on_the_gpu(
+def test_batch_size_on_cuda_does_not_change_features(
     smner: SMNER, processor: SMNERProcessor, image: Image.Image
 ) -> None:
     recognizer = Recognizer(smner, processor, device="cuda")
     decoded = recognizer.prepare("hi", image).pixels
     assert decoded is not None
     (alone,) = recognizer.encode_images([decoded])
-    for images, given in ((1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (9, 16)):
-        assert recognizer.image_batch_size(images) == given
+    for images, padded in ((1, 1), (2, 2), (3, 4), (5, 8), (8, 8), (9, 16)):
+        assert recognizer.image_batch_size(images) == padded
         together = recognizer.encode_images([decoded] * images)
         assert len(together) == images
         for features in together:

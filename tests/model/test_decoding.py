@@ -27,7 +27,7 @@ def gains(logits: Tensor, spans: Spans) -> dict[Pair, float]:
 
 
 def all_subsets(words: int, max_width: int, start: int = 0) -> Iterator[list[Pair]]:
-    """Every set of non-overlapping spans: the word at ``start`` is in none, or begins one of each width."""
+    """Every set of non-overlapping spans: the word at ``start`` is in none, or begins one of any width."""
     if start >= words:
         yield []
         return
@@ -39,7 +39,7 @@ def all_subsets(words: int, max_width: int, start: int = 0) -> Iterator[list[Pai
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Tensor, Spans, int, int]:
-    """Logits of up to 6 words and spans of up to 4; coarse ones, so that ties happen."""
+    """Logits of up to 6 words and spans of up to 4 words; coarse, so that ties happen."""
     words, max_width = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     spans = spans_of(words, max_width)
     size = 3 * len(spans.starts)
@@ -48,8 +48,12 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Spans, int, int]:
     return logits.view(1, -1, 3), spans, words, max_width
 
 
+def candidate(start: int, end: int, gain: float) -> _Candidate:
+    return _Candidate(TypedSpan(start, end, 1, 0.9, 0), gain)
+
+
 @given(problems())
-def test_the_chosen_spans_gain_as_much_as_the_best_of_all_subsets(problem: tuple[Tensor, Spans, int, int]) -> None:
+def test_no_other_subset_gains_more(problem: tuple[Tensor, Spans, int, int]) -> None:
     logits, spans, words, max_width = problem
     gain = gains(logits, spans)
     best = max(sum(gain[pair] for pair in subset) for subset in all_subsets(words, max_width))
@@ -58,14 +62,14 @@ def test_the_chosen_spans_gain_as_much_as_the_best_of_all_subsets(problem: tuple
 
 
 @given(problems())
-def test_chosen_spans_stand_in_order_without_overlap(problem: tuple[Tensor, Spans, int, int]) -> None:
+def test_spans_are_in_order_without_overlap(problem: tuple[Tensor, Spans, int, int]) -> None:
     logits, spans, _, _ = problem
     found = decode(logits, spans)[0]
     assert all(left.end < right.start for left, right in pairwise(found))
 
 
 @given(problems())
-def test_a_chosen_span_is_likelier_an_entity_of_its_type_than_none(problem: tuple[Tensor, Spans, int, int]) -> None:
+def test_label_and_score_are_the_likeliest_types(problem: tuple[Tensor, Spans, int, int]) -> None:
     logits, spans, _, _ = problem
     probabilities = logits[0].softmax(-1)
     for span in decode(logits, spans)[0]:
@@ -83,13 +87,13 @@ def test_label_and_score_by_hand() -> None:
     assert span.score == pytest.approx(0.7)
 
 
-def test_two_good_spans_beat_the_better_one_across_them() -> None:
+def test_two_good_spans_beat_a_better_one() -> None:
     """Gains ln 4 for "a" and "b" each and ln 9 for "a b": ln 4 + ln 4 = ln 16 > ln 9."""
     logits = torch.tensor([[[1.0, 4.0], [1.0, 4.0], [1.0, 9.0]]]).log()
     assert [(span.start, span.end) for span in decode(logits, spans_of(2, 2))[0]] == [(0, 0), (1, 1)]
 
 
-def test_no_entity_wins_a_draw() -> None:
+def test_no_entity_wins_a_tie() -> None:
     assert decode(torch.zeros(1, 3, 5), spans_of(2, 2)) == [[]]
 
 
@@ -107,10 +111,10 @@ def test_half_precision_logits_are_decoded() -> None:
 
 
 @given(problems(), st.floats(0.25, 4))
-def test_a_temperature_changes_scores_alone(problem: tuple[Tensor, Spans, int, int], temperature: float) -> None:
+def test_temperature_changes_only_scores(problem: tuple[Tensor, Spans, int, int], temperature: float) -> None:
     logits, spans, *_ = problem
-    plain, heated = decode(logits, spans)[0], decode(logits, spans, temperature=temperature)[0]
-    assert [replace(span, score=0) for span in heated] == [replace(span, score=0) for span in plain]
+    plain, scaled = decode(logits, spans)[0], decode(logits, spans, temperature=temperature)[0]
+    assert [replace(span, score=0) for span in scaled] == [replace(span, score=0) for span in plain]
 
 
 def test_a_score_is_the_probability_at_the_temperature() -> None:
@@ -119,7 +123,7 @@ def test_a_score_is_the_probability_at_the_temperature() -> None:
     assert span.score == pytest.approx(math.exp(1.5) / (1 + math.exp(1.5) + math.exp(-0.5)), abs=1e-6)
 
 
-def test_of_equal_sets_the_one_without_the_later_ending_span_is_taken() -> None:
+def test_a_tie_leaves_out_the_later_span() -> None:
     candidates = [candidate(0, 1, 1.0), candidate(1, 2, 1.0)]
     assert [(span.start, span.end) for span in best_non_overlapping(candidates)] == [(0, 1)]
 
@@ -137,7 +141,3 @@ def test_a_batch_is_decoded_post_by_post() -> None:
     mask = torch.ones(8, 6, dtype=torch.bool)
     together = decode(logits, enumerate_spans(mask, 3))
     assert together == [decode(row[None], spans_of(6, 3))[0] for row in logits]
-
-
-def candidate(start: int, end: int, gain: float) -> _Candidate:
-    return _Candidate(TypedSpan(start, end, 1, 0.9, 0), gain)

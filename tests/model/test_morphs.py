@@ -24,14 +24,15 @@ from model.morphs import Morph
         ("東", Morph.OTHER),
     ],
 )
-def test_a_word_is_classified_by_its_casing(word: str, expected: Morph) -> None:
+def test_words_are_classified_by_casing(word: str, expected: Morph) -> None:
     assert Morph.of(word) is expected
 
 
 @given(st.text())
-def test_no_word_looks_like_padding(word: str) -> None:
+def test_no_word_is_padding(word: str) -> None:
     assert Morph.of(word) is not Morph.PADDING
 
 
-def test_padding_is_zero_so_that_zero_filled_rows_are_padding() -> None:
+def test_padding_is_zero() -> None:
+    """Rows are filled up with zeros."""
     assert int(Morph.PADDING) == 0

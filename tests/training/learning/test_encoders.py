@@ -82,7 +82,7 @@ def test_a_package_without_weights_is_refused() -> None:
 
 
 def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) -> None:
-    """109,482,240 parameters (reading.md), and with ResNet-152 and the heads the paper's model; on no real memory."""
+    """With ResNet-152 it is the encoder of the paper's model (section 3.2); built without allocating memory."""
     paper = small(
         recipe, text_encoder="config:bert", tokenizer=str(text_encoder), image_encoder="torchvision:resnet152"
     )

@@ -34,7 +34,7 @@ def test_a_recipes_teacher_is_a_recipe_without_one(name: str, teacher: str | Non
 
 @pytest.mark.parametrize("name", ["paper-twitter2015", "paper-twitter2017"])
 def test_the_papers_recipes_have_the_papers_numbers(name: str) -> None:
-    """Section 4.1 and reading.md: AdamW at 1e-5, decay 0.01, batch 16, λ 0.1, β 0.01, spans of at most 4 words."""
+    """Sections 3.4 and 4.1: spans of at most 4 words, AdamW at 1e-5, decay 0.01, batch 16, λ 0.1, β 0.01."""
     recipe = Recipe.load(name)
     assert (recipe.text_encoder, recipe.image_encoder) == ("google-bert/bert-base-uncased", "torchvision:resnet152")
     assert (recipe.use_cmib, recipe.use_cma, recipe.max_span_width, recipe.batch_size) == (True, True, 4, 16)
