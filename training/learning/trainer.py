@@ -21,8 +21,8 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 
-from model.preprocessing.processor import Batch
 from model.device import choose_device, has_bfloat16
+from model.preprocessing.processor import Batch
 from training.data.dataset import Collator, PostDataset
 from training.data.sampler import GroupedSampler
 from training.learning.distributed import join_processes
