@@ -26,17 +26,17 @@ format: $(VENV)/.everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Needs the extra `bench` for LitServe; without it that row is left out.
+# LitServe is compared only if the extra `bench` is installed. OPTIONS="--clients 4 --seconds 2 --rounds 1" for less.
 bench: $(VENV)/.everything
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.serving $(OPTIONS)
 
-# Both: a spinning OpenMP barrier is ruinous where other work shares the cores.
+# PASSIVE here and below: a spinning OpenMP barrier is ruinous where other work shares the cores.
 # OPTIONS="--batches 2 --rounds 2" for less.
 bench-training: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.training $(OPTIONS)
 
-# Trains for hours; killed, it goes on where it was. OPTIONS="--seeds 0 --set epochs=2" for less;
-# OPTIONS="--compare ideas" for what each idea to make it better is worth.
+# Trains for hours, resumes where it stopped, and writes to runs/quality. OPTIONS="--seeds 0 --set epochs=2" for less;
+# "--compare ideas" compares recipe keys, "--keep" adds results to docs/lab, "--tables" only rewrites its tables.
 quality: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.quality $(OPTIONS)
 

@@ -1,4 +1,4 @@
-"""SpanNER's idea (Fu et al. 2021): every span of the text is classified, and the text is all there is."""
+"""A text-only span classifier, as SpanNER (Fu et al. 2021)."""
 
 from typing import Self
 
@@ -10,13 +10,13 @@ from model.modeling.classifier import SpanClassifier
 from model.modeling.morph_inputs import MorphInputs
 from model.modeling.smner import SMNEROutput
 from model.modeling.span_encoder import SpanEncoder
-from model.modeling.spans import Spans, enumerate_spans
+from model.modeling.spans import enumerate_spans
 
 
 class TextSpanClassifier(PreTrainedModel):
-    """SMNER's span encoder, and its classifier on s_t alone.
+    """SMNER's span encoder with a classifier of s_t alone.
 
-    SMNER without CMIB and without CMA still classifies [s_t ; h_v^g], or the learned "no image" state in its place.
+    Unlike SMNER without CMIB and CMA, which still classifies [s_t ; h_v^g].
     """
 
     config_class = SMNERConfig
@@ -40,7 +40,7 @@ class TextSpanClassifier(PreTrainedModel):
 
     @classmethod
     def like(cls, smner: SMNER) -> Self:
-        """With SMNER's pretrained text encoder, its morphs at the input where it has them, and its types."""
+        """With SMNER's pretrained text encoder, morph inputs and entity types."""
         model = cls(smner.config)
         model.text_encoder, model.morph_inputs = smner.text_encoder, smner.morph_inputs
         return model
@@ -56,12 +56,8 @@ class TextSpanClassifier(PreTrainedModel):
         morphs: Tensor,
         **_: object,
     ) -> SMNEROutput:
-        """As :meth:`model.SMNER.forward`; photos are not looked at."""
+        """Classify every span as :meth:`model.SMNER.forward` does; images are ignored."""
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)
         spans = enumerate_spans(morphs != 0, self.config.max_span_width)
-        return SMNEROutput(spans.place(self.score(states, word_starts, word_ends, morphs, spans)), spans)
-
-    def score(self, states: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor, spans: Spans) -> Tensor:
-        """Logits of the real spans, (R, 1 + types); arguments as in :meth:`SpanEncoder.forward`."""
-        logits: Tensor = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
-        return logits
+        logits = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
+        return SMNEROutput(logits=spans.place(logits), spans=spans)

@@ -1,90 +1,96 @@
-"""The systems of the comparison, each as a trainer that is ready to go.
+"""The systems of the comparison, each as a trainer that is ready to run.
 
-The same for all: text encoder and its pretrained weights, posts and their order, batches, epochs, learning rates of
-encoder and heads, warm-up, decay, clipping, precision, consistency between two passes, the choice of the epoch by the
-mean F1 on the valid splits, seeds, and how an answer is scored.
+Shared by all: text encoder and pretrained weights, posts and their order, batches, epochs, learning rates, warm-up,
+decay, clipping, precision, consistency weight, seeds, scoring, and the epoch chosen by mean F1 on the valid splits.
 
-What differs: only SMNER and its ablations look at photos. Where the recipe has morphs at the text encoder's input, the
-span classifier has them too; the taggers are as they come and see the tokenizer's sub-tokens alone, but for the one
-that is there to tell what the morphs are worth by themselves. Spans are weighed
-by the recipe's weight of "no entity" and are at most as wide as the recipe says; tags know neither. The two taggers'
-consistency is between the distributions of tags, the others' between those of spans.
+Only SMNER and its ablations see images. The span classifier has morph inputs if the recipe does; the taggers see the
+tokenizer's sub-tokens alone, except the one that shows what the morphs are worth by themselves. The weight of "no
+entity" and the maximum width apply to spans, not to tags. Consistency is between distributions of tags for the taggers
+and between those of spans for the others.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from model import SMNER, SMNERProcessor
 from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
-from tests.benchmarks.quality.taggers import TagCollator, TaggerTrainer, WordTagger
+from tests.benchmarks.quality.taggers import TagCollator, TaggerTrainer, TagObjective, WordTagger
 from training.data.dataset import Collator
 from training.learning.encoders import build
+from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 
-# what makes a trainer: of SMNER as the recipe has it, its processor, the recipe, the data and a folder for checkpoints
-Make = Callable[[SMNER, SMNERProcessor, Recipe, QualityData, Path], SMNERTrainer]
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a trainer is made from; ``smner`` is the network of the recipe."""
+
+    smner: SMNER
+    processor: SMNERProcessor
+    recipe: Recipe
+    data: QualityData
+    output: Path
+
+    def trainer(
+        self, objective: nn.Module, collator: Collator, kind: type[SMNERTrainer] = SMNERTrainer
+    ) -> SMNERTrainer:
+        """A trainer of ``smner`` or another network on the data."""
+        train, valid = self.data.train(self.processor), self.data.valid(self.processor)
+        return kind(objective, self.recipe, collator, train=train, valid=valid, output=self.output)
+
+
+# a module's function or a partial of one, so that it can be sent to another process
+Make = Callable[[Inputs], SMNERTrainer]
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A row of the table: its name, what makes its trainer, and what it changes in the recipe."""
+    """A row of the table: its title, what makes its trainer, and the recipe keys it changes."""
 
     title: str
     make: Make
     changes: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self, recipe: Recipe, seed: int) -> Recipe:
-        """The recipe as this system trains by it."""
+        """The recipe that this system is trained by."""
         return recipe.model_copy(update={**self.changes, "seed": seed})
 
     def trainer(self, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
-        """A trainer by a recipe of :meth:`recipe`; its network is random until ``set_seed``."""
+        """A trainer for a recipe of :meth:`recipe`; call ``set_seed`` first, since it draws the weights."""
         smner, processor = build(recipe, data.types, image_feature_size=data.feature_size)
-        return self.make(smner, processor, recipe, data, output)
+        return self.make(Inputs(smner, processor, recipe, data, output))
 
 
-def span_trainer(
-    network: Any, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
-) -> SMNERTrainer:
-    """Of a network that classifies spans."""
-    collator = Collator(processor, network.config.label2id, recipe.max_span_width)
-    return SMNERTrainer(
-        network, recipe, collator, train=data.train(processor), valid=data.valid(processor), output=output
+def span_trainer(inputs: Inputs, *, text_only: bool = False) -> SMNERTrainer:
+    """A trainer of SMNER, or of the text-only span classifier."""
+    network: Any = TextSpanClassifier.like(inputs.smner) if text_only else inputs.smner
+    return inputs.trainer(
+        Objective.of(network, inputs.recipe),
+        Collator(inputs.processor, network.config.label2id, inputs.recipe.max_span_width),
     )
 
 
-def _text_spans(
-    smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path
-) -> SMNERTrainer:
-    return span_trainer(TextSpanClassifier.like(smner), processor, recipe, data, output)
-
-
-def _tags(*, crf: bool = False, morphs: bool = False) -> Make:
-    def make(smner: SMNER, processor: SMNERProcessor, recipe: Recipe, data: QualityData, output: Path) -> SMNERTrainer:
-        tagger = WordTagger.like(smner, crf=crf, morphs=morphs)
-        return TaggerTrainer(
-            tagger,
-            recipe,
-            TagCollator(processor, tagger.tags),
-            train=data.train(processor),
-            valid=data.valid(processor),
-            output=output,
-        )
-
-    return make
+def tag_trainer(inputs: Inputs, *, crf: bool = False, morphs: bool = False) -> SMNERTrainer:
+    """A trainer of a word tagger."""
+    tagger = WordTagger.like(inputs.smner, crf=crf, morphs=morphs)
+    objective = TagObjective(tagger, inputs.recipe.consistency_weight)
+    return inputs.trainer(objective, TagCollator(inputs.processor, tagger.tags), TaggerTrainer)
 
 
 BASELINE = "token-classification"
 
 SYSTEMS = {
-    BASELINE: System("Token classification", _tags()),
-    "token-classification-with-morphs": System("Token classification, morphs", _tags(morphs=True)),
-    "bert-crf": System("BERT-CRF", _tags(crf=True)),
-    "span-classifier": System("Span classifier, text only", _text_spans),
+    BASELINE: System("Token classification", tag_trainer),
+    "token-classification-with-morphs": System("Token classification, morphs", partial(tag_trainer, morphs=True)),
+    "bert-crf": System("BERT-CRF", partial(tag_trainer, crf=True)),
+    "span-classifier": System("Span classifier, text only", partial(span_trainer, text_only=True)),
     "smner": System("SMNER", span_trainer, {"use_cmib": True, "use_cma": True}),
     "smner-without-cmib": System("SMNER w/o CMIB", span_trainer, {"use_cmib": False, "use_cma": True}),
     "smner-without-cma": System("SMNER w/o CMA", span_trainer, {"use_cmib": True, "use_cma": False}),

@@ -1,8 +1,8 @@
-"""From scores of tags to a tagged post: every word by itself, or a linear-chain CRF over all of them.
+"""From scores of tags to a tagged post: each word by itself, or a linear-chain CRF over all words.
 
-No CRF library that is kept installs beside the torch of today (pytorch-crf's last release is of 2019), so it is here.
+No maintained CRF library works with today's torch (pytorch-crf was last released in 2019).
 
-Notation: B posts, n words of the longest, K tags.
+Notation: B posts, n words of the longest post, K tags.
 """
 
 from abc import ABC, abstractmethod
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 class TagModel(nn.Module, ABC):
     """A distribution over the tags of a post, given scores (B, n, K) float.
 
-    ``mask`` is (B, n) bool, True on a post's words, False behind them; the first word of every post is real.
+    ``mask`` is (B, n) bool, True on real words; the first word of every post is real.
     """
 
     @abstractmethod
     def loss(self, scores: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Negative log-likelihood of ``tags`` (B, n) int64 per real word, in nats."""
+        """Negative log-likelihood of ``tags`` (B, n) int64, per real word, in nats."""
 
     @abstractmethod
     def log_marginals(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """log p(tag of the word) for every word and tag, (B, n, K); rows behind a post's last word mean nothing."""
+        """log p(tag of the word) for every word and tag, (B, n, K); meaningless on padding."""
 
     @abstractmethod
     def best(self, scores: Tensor, mask: Tensor) -> list[list[int]]:
@@ -32,7 +32,7 @@ class TagModel(nn.Module, ABC):
 
 
 class IndependentTags(TagModel):
-    """Each word's tag by itself: a softmax."""
+    """A softmax for each word."""
 
     def loss(self, scores: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         return F.cross_entropy(scores[mask].float(), tags[mask])
@@ -45,9 +45,9 @@ class IndependentTags(TagModel):
 
 
 class LinearChainCRF(TagModel):
-    """Adds a score to each pair of neighbouring tags and to the first and the last one (Lafferty et al. 2001).
+    """Scores each pair of neighboring tags, and the first and the last tag (Lafferty et al. 2001).
 
-    All start at zero, where it is :class:`IndependentTags`.
+    Starts at zero, where it equals :class:`IndependentTags`.
     """
 
     def __init__(self, tags: int) -> None:
@@ -61,7 +61,7 @@ class LinearChainCRF(TagModel):
         return -likelihood.sum() / mask.sum()
 
     def score(self, scores: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Unnormalised log-probability of a tagging, (B,)."""
+        """Unnormalized log-probability of a tagging, (B,)."""
         tags = tags.masked_fill(~mask, 0)
         emitted = scores.float().gather(2, tags[..., None])[..., 0] * mask  # (B, n)
         moved = self.transitions[tags[:, :-1], tags[:, 1:]] * mask[:, 1:]  # (B, n - 1)
@@ -78,7 +78,7 @@ class LinearChainCRF(TagModel):
         return both - both.logsumexp(-1, keepdim=True)
 
     def _forward(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """α: log of the sum over all beginnings that end in a word and tag, (B, n, K); kept behind the last word."""
+        """α: log of the sum over all beginnings that end in a word and tag, (B, n, K); repeated on padding."""
         scores = scores.float()
         alpha = [self.first + scores[:, 0]]
         for position in range(1, scores.shape[1]):
@@ -87,7 +87,7 @@ class LinearChainCRF(TagModel):
         return torch.stack(alpha, 1)
 
     def _backward(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """β: log of the sum over all endings behind a word and tag, (B, n, K)."""
+        """β: log of the sum over all endings that follow a word and tag, (B, n, K)."""
         scores = scores.float()
         end = self.last.expand(len(scores), -1)
         beta = [end]
@@ -109,5 +109,5 @@ class LinearChainCRF(TagModel):
         path = [(total + self.last).argmax(-1)]
         for previous in reversed(came_from):
             path.append(previous.gather(1, path[-1][:, None])[:, 0])
-        tags = torch.stack(path[::-1], 1)  # behind a post's last word its tag is repeated
+        tags = torch.stack(path[::-1], 1)  # repeats the last tag on padding
         return [own[real].tolist() for own, real in zip(tags, mask, strict=True)]

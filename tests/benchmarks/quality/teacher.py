@@ -1,0 +1,49 @@
+"""Tags for posts that have none, from a text-only teacher that is trained once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from model import SMNERProcessor
+from model.checkpoint import CHECKSUM_FILE, load_model
+from model.device import choose_device
+from tests.benchmarks.quality.files import fingerprint, locked, replace_file
+from training.data.dataset import Collator, PostDataset
+from training.data.posts import LabelledPost, TypedWords
+from training.data.sources import DataSource
+from training.data.training_data import TrainingData
+from training.learning.run import train
+from training.recipes.recipe import Recipe
+from training.scoring.evaluation import predict
+
+
+def tag_by_teacher(teacher: Recipe, data: TrainingData, sources: Sequence[DataSource], work: Path) -> TrainingData:
+    """All posts tagged; the answers are cached in ``work`` by teacher, training files and texts."""
+    untagged = [post for part in data.parts for post in part.train if post.entities is None]
+    files = [part.checksums["train"] for part in data.parts]
+    key = fingerprint([teacher.model_dump(mode="json"), files, [(post.id, post.words) for post in untagged]])
+    cache = work / f"teacher-{key}.json"
+    if not cache.is_file():
+        tagged = [any(post.entities is not None for post in part.train) for part in data.parts]
+        texts = [DataSource(source.path) for source, has_gold in zip(sources, tagged, strict=True) if has_gold]
+        answers = _ask_teacher(teacher, texts, untagged, work / f"teacher-{key}")
+        with locked(work):
+            replace_file(cache, json.dumps(answers))
+    tags = iter(json.loads(cache.read_text("utf-8")))
+
+    def tagger(posts: list[LabelledPost]) -> list[LabelledPost]:
+        return [replace(post, entities=tuple(TypedWords(*entity) for entity in next(tags))) for post in posts]
+
+    return data.tagged_by(tagger)
+
+
+def _ask_teacher(
+    teacher: Recipe, texts: Sequence[DataSource], posts: list[LabelledPost], folder: Path
+) -> list[tuple[TypedWords, ...]]:
+    """Train or resume the teacher unless its checkpoint is there, and let it tag each post."""
+    if not (folder / CHECKSUM_FILE).is_file():
+        train(teacher, texts, folder, resume=(folder / "run").is_dir())
+    model, processor = load_model(folder).to(choose_device("auto")), SMNERProcessor.from_pretrained(folder)
+    collator = Collator(processor, model.config.label2id, teacher.max_span_width)
+    return predict(model, PostDataset(posts, processor), collator, progress=True)
