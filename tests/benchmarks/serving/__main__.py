@@ -1,8 +1,8 @@
-"""How fast the service is, against a ceiling and against what the same checkpoint could be served with instead.
+"""Measures how fast the service is, against a ceiling and against other ways to serve the same checkpoint.
 
-Every figure is a ratio within one run on one machine: absolute numbers move with the machine and its neighbours. The
-load generator is a process of its own on the same cores; its share of one of them stands in the table. Systems take
-turns, and the spread over the turns shows the noise. Nothing else should run meanwhile.
+Every figure is a ratio within one run, since absolute numbers move with the machine and its neighbors. The load
+generator is a separate process on the same cores; the table has its share of one core. Systems take turns, and the
+spread over the turns shows the noise. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from tests.benchmarks.serving.systems import running
 def main() -> int:
     """Measure, print the tables, write the JSON."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that no server is left behind
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # what smner-serve sets for itself, for all alike
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so no server is left running
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # smner-serve sets it for itself; all get it here
     settings, posts = Settings(), load_posts(options.posts)
     threads = settings.model_threads
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    report = Report(told | {"source": posts.source, "threads": threads, "decode_workers": settings.decode_workers})
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    report = Report(given | {"source": posts.source, "threads": threads, "decode_workers": settings.decode_workers})
     with (
         LoadGenerator(posts.posts) as generator,
         Direct(options.checkpoint, options.device, threads=threads, posts=posts.posts) as direct,
@@ -62,15 +62,15 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.serving", description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", type=lambda path: Path(path).resolve(), default=embedded_checkpoint(), help="its folder")
+    add("--checkpoint", type=lambda path: Path(path).resolve(), default=embedded_checkpoint(), help="checkpoint folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--posts", type=int, default=600, help="different posts that are sent (%(default)s)")
-    add("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="clients of the closed loops %(default)s")
-    add("--seconds", type=float, default=8.0, help="that each cell is measured (%(default)s)")
+    add("--posts", type=int, default=600, help="distinct posts to send (%(default)s)")
+    add("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="clients of each closed loop %(default)s")
+    add("--seconds", type=float, default=8.0, help="how long each cell is measured (%(default)s)")
     add("--rounds", type=int, default=2, help="how often each cell is measured (%(default)s)")
-    add("--memory-requests", type=int, default=2000, help="before memory is compared, 0 for not at all (%(default)s)")
+    add("--memory-requests", type=int, default=2000, help="sent to compare memory; 0 skips it (%(default)s)")
     add("--output", type=Path, default=Path("build/bench.json"), help="where the JSON goes (%(default)s)")
     return parser
 

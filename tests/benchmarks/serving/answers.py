@@ -1,4 +1,4 @@
-"""Whether two ways to ask give the same entities."""
+"""Compares the entities that two ways of asking give."""
 
 import json
 from collections.abc import Sequence
@@ -12,11 +12,7 @@ _SCORE_TOLERANCE = 1e-4
 
 
 def read_answers(result: Result, count: int) -> Answers:
-    """The entities of the first ``count`` posts.
-
-    Raises:
-        RuntimeError: a post has no answer.
-    """
+    """The entities of the first ``count`` posts; raises RuntimeError if one was not answered."""
     bodies = {exchange.post: exchange.body for exchange in result.exchanges if exchange.outcome == "200"}
     if missing := [post for post in range(count) if post not in bodies]:
         raise RuntimeError(f"posts {missing} were not answered: {dict(result.outcomes)}")
@@ -24,7 +20,7 @@ def read_answers(result: Result, count: int) -> Answers:
 
 
 def count_differing(expected: Answers, found: Answers) -> int:
-    """Posts with other entities, or the same with scores that are not nearly equal."""
+    """How many posts have other entities, or scores that differ by more than the tolerance."""
     return sum(not _same(*pair) for pair in zip(expected, found, strict=True))
 
 

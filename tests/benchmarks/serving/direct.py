@@ -1,4 +1,4 @@
-"""The ceiling: the same checkpoint and posts through the recognizer itself, in a process of its own, without HTTP."""
+"""The ceiling: the same checkpoint and posts through the recognizer in a separate process, without HTTP."""
 
 import time
 from collections.abc import Sequence
@@ -15,23 +15,22 @@ from service.runtime import keep_freed_memory, use_torch_threads
 from tests.benchmarks.serving.posts import Post
 
 _LIMIT_SECONDS = 600.0
-_BATCHES_PER_CALL = 8  # among the posts of one call those of a length run together
+_BATCHES_PER_CALL = 8  # the recognizer sorts the posts of a call by length
 
 
 class Direct(ProcessPoolExecutor):
-    """A recognizer in another process; ``with`` ends it.
+    """A recognizer in another process, which ``with`` ends.
 
     Args:
-        checkpoint, device: what is measured.
         threads: of torch's operations.
-        posts: what it is asked; the methods name them by number.
+        posts: the methods take their indices.
     """
 
     def __init__(self, checkpoint: Path, device: str, *, threads: int, posts: Sequence[Post]) -> None:
         super().__init__(1, get_context("spawn"), _load, (checkpoint, device, threads, posts))
 
     def rate(self, batch_size: int, seconds: float) -> float:
-        """Posts a second through ``recognize_batch``, decoding included."""
+        """Posts per second through ``recognize_batch``, decoding included."""
         return self.submit(_rate, batch_size, seconds).result(_LIMIT_SECONDS)
 
     def lone(self, posts: Sequence[int]) -> list[float]:
@@ -48,7 +47,7 @@ _posts: Sequence[Post]
 
 
 def _load(checkpoint: Path, device: str, threads: int, posts: Sequence[Post]) -> None:
-    keep_freed_memory()  # as smner-serve does; a setting of the C library is a process's own
+    keep_freed_memory()  # as smner-serve does; it is set per process
     global _recognizer, _posts
     logging.disable_progress_bar()
     use_torch_threads(threads)

@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: closed loops of clients, or arrivals at a fixed rate."""
+"""The load generator, a separate process: closed loops of clients, or arrivals at a fixed rate."""
 
 import asyncio
 import itertools
@@ -15,26 +15,24 @@ from typing import NamedTuple
 from tests.benchmarks.serving.posts import Post
 from tests.benchmarks.serving.wire import Connection, Reply, Request, get
 
-_LIMIT_SECONDS = 1800.0  # for one load; every request in it has a limit of its own
+_LIMIT_SECONDS = 1800.0  # for one load; each request also has its own timeout
 _WARM_UP_SECONDS = 1.0  # at least
-_PROBE_SECONDS = 0.1  # between two probes
-_REMEMBERED = 500  # photos that a repeat is chosen from
+_PROBE_SECONDS = 0.1  # between probes
+_REMEMBERED = 500  # images that a repeat is chosen from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to offer to a server.
+    """What to send to a server.
 
     Attributes:
-        port: where it listens.
-        clients: that ask one post after the other, each on a connection of its own; a client that is told to retry
-            later obeys.
-        rate: arrivals a second, whether or not earlier ones are answered, instead of ``clients``; the live probe is
-            asked meanwhile.
-        seconds: how long is measured at least, after a warm-up in which every client is answered once.
-        posts: which to send once each, without a warm-up, instead of all again and again for ``seconds``.
-        repeats: share of the photos that were sent before.
-        keep_answers: whether the result has the bodies of the answers.
+        clients: each sends one post after the other on its own connection, and obeys Retry-After.
+        rate: arrivals per second instead of ``clients``, whether or not earlier ones are answered; the live probe is
+            measured meanwhile.
+        seconds: how long to measure at least, after a warm-up in which every client is answered once.
+        posts: indices to send once each, without a warm-up, instead of cycling through all posts for ``seconds``.
+        repeats: share of images that were sent before.
+        keep_answers: whether the result includes the bodies of the answers.
     """
 
     port: int
@@ -47,7 +45,7 @@ class Load:
 
 
 class Exchange(NamedTuple):
-    """One request: which post, what became of it, when it was sent, how long it took, and its answer if it is kept."""
+    """One request: index of the post, outcome, when it was sent, how long it took, and the answer if it is kept."""
 
     post: int
     outcome: str
@@ -58,15 +56,15 @@ class Exchange(NamedTuple):
 
 @dataclass(slots=True)
 class Result:
-    """What a load saw.
+    """What a load measured.
 
     Attributes:
-        exchanges: those that ended while it was measured.
-        seconds: in which those that were answered were.
-        outcomes: how often there was which, warm-up included.
-        probes: seconds that each live probe took.
-        lateness: seconds by which each arrival was behind its time.
-        processor_share: of one core, that the load generator used.
+        exchanges: requests that ended while measuring.
+        seconds: how long the measurement lasted.
+        outcomes: how often each occurred, including the warm-up.
+        probes: seconds of each live probe.
+        lateness: seconds by which each arrival was late.
+        processor_share: of one core, used by the load generator.
     """
 
     exchanges: list[Exchange] = field(default_factory=list)
@@ -88,18 +86,18 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Posts answered a second."""
+        """Posts answered per second."""
         return len(self.answered) / self.seconds if self.answered else 0.0
 
 
 class LoadGenerator(ProcessPoolExecutor):
-    """The process that offers loads; ``with`` ends it."""
+    """The process that sends loads; ``with`` ends it."""
 
     def __init__(self, posts: Sequence[Post]) -> None:
         super().__init__(1, get_context("spawn"), _prepare, (posts,))
 
     def offer(self, load: Load) -> Result:
-        """Offer a load and wait for its end."""
+        """Send a load and wait until it ends."""
         return self.submit(_offer, load).result(_LIMIT_SECONDS)
 
 
@@ -116,7 +114,7 @@ def _offer(load: Load) -> Result:
 
 
 class _Offer:
-    """One load on its way."""
+    """A load that is being sent."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -125,7 +123,7 @@ class _Offer:
         self._exchanges: list[Exchange] = []
         self._unwarmed = load.clients
         self._warm = asyncio.Event()
-        self._turn = asyncio.Event()  # set when the clients have had one more reply each, on average
+        self._turn = asyncio.Event()  # set when each client has had one more reply, on average
         self._over = False
         self._result = Result()
 
@@ -151,7 +149,7 @@ class _Offer:
             await asyncio.gather(asyncio.sleep(_WARM_UP_SECONDS), self._warm.wait())
             with self._measured():
                 due = time.perf_counter() + self._load.seconds
-                while time.perf_counter() < due:  # whole turns: a server may answer all clients at once, then nobody
+                while time.perf_counter() < due:  # whole turns, as a server may answer all clients in one batch
                     self._turn.clear()
                     await self._turn.wait()
             self._over = True
@@ -226,9 +224,9 @@ class _Offer:
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """What ends within is measured, from the last answer before it to the last one in it.
+        """Measure the requests that end within, from the last answer before it to the last one in it.
 
-        Answers come in batches: a clock that stops between two of them would count a batch more or less.
+        Answers come in batches, so a clock that stopped between two would count a batch too many or too few.
         """
         first, begun, processor = len(self._exchanges), time.perf_counter(), time.process_time()
         yield
@@ -244,7 +242,7 @@ def _last_answer(exchanges: Sequence[Exchange], otherwise: float) -> float:
 
 
 def _sequence(load: Load) -> Iterator[tuple[int, int]]:
-    """Posts and the stamps of their photos, new ones but for the repeats."""
+    """Posts and the stamps of their images, new ones except for the repeats."""
     if load.posts is not None:
         yield from ((post, next(_stamps)) for post in load.posts)
         return

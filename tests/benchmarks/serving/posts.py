@@ -1,4 +1,4 @@
-"""The posts that every system is asked: real ones with their photos where they are, else made-up ones."""
+"""The posts that are sent: real ones with images where the data set is at hand, else made-up ones."""
 
 import io
 import itertools
@@ -13,20 +13,20 @@ from skimage import data as free_images
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
-_CHECKED = 20  # made-up posts whose answers are compared
+_CHECKED = 20  # made-up posts with compared answers
 _NAMES = ("Kawhi Leonard", "Toronto", "Game of Thrones", "the NBA", "Angela Merkel", "Lake Como", "Apple", "Eid")
 _WORDS = "so proud of you today everyone we just met at the show and it was more than #amazing , thank you all !"
 
 
 class Post(NamedTuple):
-    """A text and the bytes of its photo."""
+    """A text and the bytes of its image."""
 
     text: str
     image: bytes
 
 
 class Posts(NamedTuple):
-    """What is sent, where it is from, and how many of the first are those whose answers are compared."""
+    """Posts, where they come from, and how many of the first ones have their answers compared."""
 
     source: str
     posts: list[Post]
@@ -34,7 +34,7 @@ class Posts(NamedTuple):
 
 
 def load_posts(count: int, folder: Path = SHARED) -> Posts:
-    """The benchmark pairs and ``count`` real posts in a fixed random order, or as many made-up ones."""
+    """The benchmark pairs and ``count`` real posts in a fixed random order, or as many made-up posts."""
     pairs, posts = folder / "pairs" / "pairs.jsonl", folder / "posts" / "posts.jsonl"
     if pairs.is_file() and posts.is_file():
         checked = list(_read(pairs))
@@ -54,7 +54,7 @@ def _post(line: str, folder: Path) -> Post:
 
 
 def _made_up() -> Iterator[Post]:
-    """Names among words, and cut-outs of free photos in the size of a tweet's."""
+    """Names among words, and crops of free images in the size of a tweet's."""
     rng = random.Random(0)
     images = [
         Image.fromarray(load())  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What was measured: rows of one table, figures held against their targets, and the machine they are from."""
+"""What was measured: rows of a table, figures against their targets, and the machine."""
 
 import datetime
 import math
@@ -23,13 +23,13 @@ _COLUMNS = ("system", "load", "posts/s", "spread", "÷ ceiling", "p50 ms", "p99 
 
 @dataclass(slots=True)
 class Row:
-    """A system under a load, measured once or several times.
+    """A system under a load, measured once or more.
 
     Attributes:
-        rates: posts answered a second, one for each time.
+        rates: posts answered per second, of each measurement.
         seconds: to each answer.
-        outcomes: how often a request ended how.
-        generator: share of one core that the load generator used at most.
+        outcomes: how often each occurred.
+        generator: the highest share of one core that the load generator used.
     """
 
     system: str
@@ -40,7 +40,7 @@ class Row:
     generator: float = 0.0
 
     def add(self, result: Result) -> None:
-        """Take in another measurement."""
+        """Add a measurement."""
         self.rates.append(result.rate)
         self.seconds += result.answered
         self.outcomes += result.outcomes
@@ -52,7 +52,7 @@ class Row:
         return median(self.rates)
 
     def cells(self, ceiling: float) -> list[str]:
-        """Its line of the table; the spread is between the highest and the lowest rate, relative to the median."""
+        """The row of the table; the spread is (highest rate − lowest rate) ÷ median."""
         spread = (max(self.rates) - min(self.rates)) / (self.rate or 1.0)
         p50, p99 = (f"{1000 * percentile(self.seconds, p):.0f}" if self.seconds else "" for p in (50, 99))
         generator = f"{self.generator:.0%}" if self.outcomes else ""
@@ -68,7 +68,7 @@ class Row:
 
 
 class Figure(NamedTuple):
-    """A number, and what it should be at least or at most."""
+    """A number and its target."""
 
     name: str
     value: float
@@ -76,7 +76,7 @@ class Figure(NamedTuple):
     at_most: float | None = None
 
     def cells(self) -> list[str]:
-        """Its line of the table."""
+        """The row of the table."""
         if self.at_least is not None:
             target, met = f"≥ {self.at_least:g}", self.value >= self.at_least
         elif self.at_most is not None:
@@ -88,7 +88,7 @@ class Figure(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """Everything that one run found."""
+    """Everything that a run measured."""
 
     settings: dict[str, Any]
     ceiling: float = 0.0
@@ -97,7 +97,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def row(self, system: str, load: str) -> Row:
-        """The row of a system under a load, new if there is none."""
+        """The row of a system under a load, created on first use."""
         for row in self.rows:
             if (row.system, row.load) == (system, load):
                 return row
@@ -105,9 +105,9 @@ class Report:
         return self.rows[-1]
 
     def figure(self, name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
-        """Add a figure, unless there was nothing to make it from."""
+        """Add a figure; NaN becomes a note."""
         if math.isnan(value):
-            self.notes.append(f"{name}: there was none")
+            self.notes.append(f"{name}: nothing to measure")
         else:
             self.figures.append(Figure(name, value, at_least, at_most))
 
@@ -130,14 +130,14 @@ class Report:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that ``percent`` of 100 do not exceed; NaN without any."""
+    """The value that ``percent`` % of the values do not exceed; NaN without values."""
     if len(values) < 2:
         return values[0] if values else math.nan
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def machine() -> dict[str, Any]:
-    """What this is measured on, and the versions of what measures."""
+    """Hardware, load and versions."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text("utf-8").splitlines() if information.is_file() else []
     processors = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -160,7 +160,7 @@ def _version(package: str) -> str | None:
 
 
 def table(rows: list[list[str]]) -> str:
-    """Rows in columns, a line under the first."""
+    """Rows in aligned columns, with a line under the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])

@@ -1,4 +1,4 @@
-"""What is measured, one function for each question."""
+"""The scenarios, one function for each question."""
 
 import sys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _OVERLOAD = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What every scenario works with; see the options of the command."""
+    """What every scenario needs; see the options of the command."""
 
     checkpoint: Path
     device: str
@@ -35,23 +35,23 @@ class Bench:
     report: Report
 
     def server(self, *, cache_mb: int = 0) -> System:
-        """The service; without its photo cache every photo is new to it."""
+        """The service; without a cache every image is new to it."""
         return smner(self.checkpoint, self.device, cache_mb=cache_mb)
 
     def measure(self, system: str, label: str, load: Load) -> Result:
-        """Offer a load and put what it saw into the table."""
+        """Send a load and add the result to its row of the table."""
         result = self.generator.offer(load)
         self.report.row(system, label).add(result)
         _say(f"{system}, {label}: {result.rate:.1f} posts/s")
         return result
 
     def cycle(self, first: int, last: int) -> list[int]:
-        """The posts with these numbers, counted on from the first behind the last."""
+        """Indices of posts ``first`` to ``last``, starting over after the last post."""
         return [number % len(self.posts.posts) for number in range(first, last)]
 
 
 def compare_throughput(bench: Bench) -> None:
-    """The ceiling, the service and its peers under the same closed loops, in turns, so that noise hits all of them."""
+    """Compare ceiling, service and peers under the same closed loops, in turns, so that noise hits all of them."""
     ours, *others = bench.server(), *peers(bench.checkpoint, bench.device, bench.threads)
     bench.report.notes += [f"{peer.name}: left out, {peer.needs} is not installed" for peer in others if peer.missing]
     others = [peer for peer in others if not peer.missing]
@@ -87,7 +87,7 @@ def _compare(bench: Bench, load: str, others: Sequence[System], *, asked: bool) 
 
 
 def compare_lone_request(bench: Bench, port: int) -> None:
-    """A request when there is no other, against ``recognize``, in turns of a few posts."""
+    """Compare a request that is alone with ``recognize``, in turns of a few posts."""
     direct: list[float] = []
     for first in range(0, _LONE_POSTS, _LONE_TURN):
         posts = bench.cycle(first, first + _LONE_TURN)
@@ -99,7 +99,7 @@ def compare_lone_request(bench: Bench, port: int) -> None:
 
 
 def compare_answers(bench: Bench, port: int) -> None:
-    """Whether a post is answered the same alone and among many others."""
+    """Compare the answers to posts sent alone with those at full load."""
     alone, checked, differing = _ask_alone(bench, port), bench.posts.checked, 0
     for turn in range(bench.rounds):
         others = [number for number in bench.cycle(100 * turn, 100 * turn + 100) if number >= checked]
@@ -110,7 +110,7 @@ def compare_answers(bench: Bench, port: int) -> None:
 
 
 def measure_overload(bench: Bench, port: int) -> None:
-    """Arrivals at a multiple of the peak, in turns with it: what is answered, and how soon the rest is refused."""
+    """Measure arrivals at a multiple of the peak: how many are answered, and how soon the rest are refused."""
     clients = max(bench.clients, key=lambda clients: bench.report.row(_OURS, _clients(clients)).rate)
     at_peak, name = f"the peak, {_clients(clients)}", f"{_OVERLOAD} × the peak"
     results = []
@@ -131,18 +131,18 @@ def measure_overload(bench: Bench, port: int) -> None:
 
 
 def compare_repeated_images(bench: Bench) -> None:
-    """Half of the photos seen before against none, in turns, on a server with a photo cache."""
-    labels = {0.0: "32 clients, cache, new photos", 0.5: "32 clients, cache, half repeated"}
+    """Compare loads where half of the images or none are repeated, on a server with an image cache."""
+    labels = {0.0: "32 clients, cache, new images", 0.5: "32 clients, cache, half repeated"}
     with running(bench.server(cache_mb=256)) as port:
         for _ in range(bench.rounds):
             for share, label in labels.items():
                 bench.measure(_OURS, label, Load(port=port, clients=32, seconds=bench.seconds, repeats=share))
     new, repeated = (bench.report.row(_OURS, label).rate for label in labels.values())
-    bench.report.figure("half of the photos repeated ÷ all new", repeated / new)
+    bench.report.figure("half of the images repeated ÷ all new", repeated / new)
 
 
 def measure_memory(bench: Bench, requests: int) -> None:
-    """A fresh server's memory after many requests against after fewer."""
+    """Compare a server's memory after many requests and after fewer."""
     fewer, sizes = min(1000, requests // 4), []
     with running(bench.server()) as port:
         for first, last in ((0, fewer), (fewer, requests)):
@@ -163,7 +163,7 @@ def _ask_alone(bench: Bench, port: int) -> Answers:
 
 
 def _resident_bytes(port: int) -> float:
-    """As the service tells it; NaN where it cannot."""
+    """From the service's metrics; NaN if they do not have it."""
     lines = (line.rsplit(maxsplit=1) for line in fetch(port, "/metrics")[1].splitlines())
     return next((float(value) for name, value in lines if name == "process_resident_memory_bytes"), float("nan"))
 

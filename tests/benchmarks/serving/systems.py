@@ -1,4 +1,4 @@
-"""The servers that are compared, each a process of its own on a free port of this machine."""
+"""The servers that are compared, each a process on a free port of this machine."""
 
 import http.client
 import os
@@ -14,25 +14,25 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _START_SECONDS = 180.0
 _STOP_SECONDS = 40.0
-_SHOWN_BYTES = 4000  # of the log of a server that failed
+_SHOWN_BYTES = 4000  # of a failed server's log
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A server: its name in the table, the module that runs it, its flags and the path that answers 200 when ready."""
+    """A server: its name in the table, its module and flags, and the path that answers 200 when it is ready."""
 
     name: str
     module: str
     arguments: tuple[str, ...]
     ready_path: str
-    needs: str | None = None  # a module that is not installed by default
+    needs: str | None = None  # a package that is not installed by default
 
     @property
     def missing(self) -> bool:
-        """Whether what it needs is not installed."""
+        """Whether the package it needs is not installed."""
         return self.needs is not None and find_spec(self.needs) is None
 
 
@@ -43,7 +43,7 @@ def smner(checkpoint: Path, device: str, *, cache_mb: int) -> System:
 
 
 def peers(checkpoint: Path, device: str, threads: int) -> list[System]:
-    """What the same checkpoint could be served with instead."""
+    """Other ways to serve the same checkpoint."""
     arguments = ("--checkpoint", str(checkpoint), "--device", device, "--threads", str(threads))
     package = "tests.benchmarks.serving.peers"
     return [
@@ -54,7 +54,7 @@ def peers(checkpoint: Path, device: str, threads: int) -> list[System]:
 
 @contextmanager
 def running(system: System) -> Iterator[int]:
-    """Start a server; gives its port once it is ready, and ends it and all of its processes."""
+    """Start a server, yield its port when it is ready, and stop it with all its processes."""
     port = _free_port()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -86,7 +86,7 @@ def _wait_until_ready(system: System, process: subprocess.Popen[bytes], port: in
     limit = time.monotonic() + _START_SECONDS
     while time.monotonic() < limit:
         if process.poll() is not None:
-            raise RuntimeError(f"{system.name} ended with {process.returncode} before it was ready")
+            raise RuntimeError(f"{system.name} exited with {process.returncode} before it was ready")
         with suppress(OSError, http.client.HTTPException):
             if fetch(port, system.ready_path)[0] == 200:
                 return
@@ -110,5 +110,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it, and itself if it would not end
+        os.killpg(process.pid, signal.SIGKILL)  # and workers that outlived it
     process.wait()

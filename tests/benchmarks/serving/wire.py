@@ -1,6 +1,6 @@
-"""HTTP/1.1 as far as a load generator needs it: requests made beforehand, connections that are kept.
+"""As much HTTP/1.1 as a load generator needs: prepared requests on persistent connections.
 
-A full client spends more time on a request than the service does, and would be what is measured.
+A full client spends more time on a request than the service does, so it would measure itself.
 """
 
 import asyncio
@@ -16,10 +16,9 @@ _TIMEOUT_SECONDS = 60.0
 
 
 class Request(NamedTuple):
-    """A post as it is sent, but for a stamp behind the end of its photo.
+    """A post as it is sent, except for a stamp after the end of its image.
 
-    Decoders do not read that far, so the stamp changes nothing but the photo's checksum: one file is as many distinct
-    photos as there are stamps.
+    Decoders do not read that far, so a stamp changes only the checksum: one file becomes many distinct images.
     """
 
     before: bytes
@@ -27,10 +26,10 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, post: Post) -> Self:
-        """``POST /recognize`` with the form's two parts."""
+        """``POST /recognize`` with both parts of the form."""
         text = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="text"\r\n\r\n{post.text}\r\n'
         image = (
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n"
         )
         start = (text + image).encode() + post.image
@@ -42,7 +41,7 @@ class Request(NamedTuple):
         return cls(head.encode() + start, end)
 
     def stamped(self, stamp: int) -> tuple[bytes, ...]:
-        """Its bytes, in pieces."""
+        """The bytes, in pieces."""
         return self.before, f"{stamp:0{_STAMP_BYTES}x}".encode(), self.after
 
 
@@ -52,7 +51,7 @@ def get(path: str) -> tuple[bytes, ...]:
 
 
 class Reply(NamedTuple):
-    """What came back."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -60,24 +59,24 @@ class Reply(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """The status, and the code of a problem."""
+        """The status, with the code of a problem."""
         if self.headers.get("content-type") != "application/problem+json":
             return str(self.status)
         return f"{self.status} {json.loads(self.body)['code']}"
 
 
 class Connection:
-    """One connection to a server, made when it is first needed and kept."""
+    """A persistent connection to a server, opened on first use."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: tuple[bytes, ...]) -> Reply:
-        """Send a request and wait for its reply, which may come before all of the request is sent.
+        """Send a request and wait for the reply, which may come before all of the request is sent.
 
         Raises:
-            OSError, EOFError: the connection failed; the next request gets a new one.
+            OSError, EOFError: the connection failed; the next request opens a new one.
         """
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -99,7 +98,7 @@ class Connection:
         return Reply(int(status.split()[1]), headers, body)
 
     def close(self) -> None:
-        """Close it without waiting."""
+        """Close the connection without waiting."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None

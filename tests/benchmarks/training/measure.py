@@ -1,4 +1,4 @@
-"""What is measured of both ways, in turns, and what is made of it."""
+"""Times both ways in turns, and reports their ratios."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,33 +18,33 @@ from training.learning.trainer import SMNERTrainer
 
 OURS, AUTHORS = "this package", "the authors' way"
 FORWARD, STEP, CACHE = "forward pass on ready features", "training step", "cache build"
-EPOCHS = 10  # over which the cache build is spread
+EPOCHS = 10  # that share the cost of building the cache
 
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds of each round, by the clock and on the processor, for ``posts`` posts."""
+    """Wall-clock and processor seconds of each round, for ``posts`` posts."""
 
     posts: int
     clock: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
 
     def measure(self, work: Callable[[], Any]) -> None:
-        """Add a round."""
+        """Time a round."""
         clock, processor = time.perf_counter(), time.process_time()
         work()
         self.clock.append(time.perf_counter() - clock)
         self.processor.append(time.process_time() - processor)
 
     def cells(self) -> list[str]:
-        """Its part of the table's line; the spread is between the slowest and the fastest round, ÷ the median."""
+        """Its cells in the table; the spread is (slowest round − fastest round) ÷ median."""
         spread = (max(self.clock) - min(self.clock)) / median(self.clock)
         each = [f"{1000 * median(seconds) / self.posts:.0f}" for seconds in (self.clock, self.processor)]
         return [*each, f"{spread:.0%}"]
 
 
 def train_steps(trainer: SMNERTrainer, way: Way, sample: Sequence[Sequence[int]]) -> None:
-    """Read batches and do with each what the trainer does."""
+    """Read batches and take the trainer's step on each."""
     for indices in sample:
         _train_step(trainer, way.batch(indices))
 
@@ -61,19 +61,19 @@ def _train_step(trainer: SMNERTrainer, batch: Batch) -> None:
 def forward(trainer: SMNERTrainer, batches: list[Batch]) -> list[torch.Tensor]:
     """Logits of the real spans."""
     trainer.model.eval()
-    outputs = [trainer.model(**{key: value for key, value in batch.items() if key != "labels"}) for batch in batches]
+    outputs = [trainer.network(**{key: value for key, value in batch.items() if key != "labels"}) for batch in batches]
     return [output.logits[output.spans.mask] for output in outputs]
 
 
 def build_cache(images: list[Path], file: Path, encoder: FrozenImageEncoder) -> None:
-    """Encode photos into a new file."""
+    """Encode images into a new file."""
     file.unlink(missing_ok=True)
     cache_images(images, file, encoder)
 
 
 @dataclass(slots=True)
 class TrainingReport:
-    """What one run found. ``costs`` are by measure and way; an epoch has ``posts`` posts."""
+    """What a run measured; ``costs`` by measure and way, ``posts`` per epoch."""
 
     settings: dict[str, Any]
     posts: int
@@ -82,23 +82,23 @@ class TrainingReport:
     difference: float = 0.0
 
     def ratios(self, kind: str, *, clock: bool = True) -> list[float]:
-        """The authors' way ÷ this package, of each round."""
+        """The authors' way ÷ this package, for each round."""
         ours, authors = (self._seconds(kind, way, clock=clock) for way in (OURS, AUTHORS))
         return [slow / fast for slow, fast in zip(authors, ours, strict=True)]
 
     def epoch_ratios(self, *, clock: bool = True) -> list[float]:
-        """The same of a training epoch; to this package's, a tenth of building the cache is added."""
+        """The same for a training epoch; this package's includes a tenth of building the cache."""
         ours, authors = (self._seconds(STEP, way, clock=clock) for way in (OURS, AUTHORS))
         cache = self._seconds(CACHE, OURS, clock=clock)
         return [slow / (fast + built / EPOCHS) for slow, fast, built in zip(authors, ours, cache, strict=True)]
 
     def _seconds(self, kind: str, way: str, *, clock: bool) -> list[float]:
-        """A post's, in each round."""
+        """Per post, in each round."""
         cost = self.costs[kind, way]
         return [seconds / cost.posts for seconds in (cost.clock if clock else cost.processor)]
 
     def figures(self) -> list[Figure]:
-        """The two targets, and what stands behind them."""
+        """The two targets, and what they are made of."""
         names = (f"{FORWARD}, ×", f"training epoch, cache build over {EPOCHS} epochs, ×")
         figures = []
         for name, target, ratios in zip(names, (4.0, 5.0), (self._forward, self.epoch_ratios), strict=True):
@@ -113,8 +113,8 @@ class TrainingReport:
         return self.ratios(FORWARD, clock=clock)
 
     def text(self) -> str:
-        """The tables; an epoch is extrapolated from the steps that were measured."""
-        rows = [["", "", "ms a post", "processor ms", "spread", "epoch s"]]
+        """The tables; epochs are extrapolated from the measured steps."""
+        rows = [["", "", "ms per post", "processor ms", "spread", "epoch s"]]
         for (kind, way), cost in self.costs.items():
             epoch = f"{median(cost.clock) / cost.posts * self.posts:.0f}" if kind != FORWARD else ""
             rows.append([kind, way, *cost.cells(), epoch])

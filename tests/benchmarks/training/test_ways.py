@@ -6,9 +6,8 @@ from training.data.dataset import IGNORED, Collator, PostDataset
 from training.data.posts import LabelledPost, TypedWords
 
 
-def test_the_authors_padding_is_128_sub_tokens_and_506_spans_and_changes_no_answer(
-    smner: SMNER, processor: SMNERProcessor
-) -> None:
+def test_authors_padding_changes_no_logit(smner: SMNER, processor: SMNERProcessor) -> None:
+    """Theirs is 128 sub-tokens and 506 spans."""
     posts = [
         LabelledPost("1", ("Ann", "met", "Bob"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "PER"))),
         LabelledPost("2", ("in", "St", ".", "Louis", "!"), (TypedWords(1, 3, "LOC"),)),
@@ -26,8 +25,8 @@ def test_the_authors_padding_is_128_sub_tokens_and_506_spans_and_changes_no_answ
     assert real[0][1].tolist() == real[1][1].tolist()
 
 
-def test_the_sample_stands_for_short_and_long_batches() -> None:
-    """Batches of 1 to 6 sub-tokens in two halves: the middles are the 2nd and the 5th."""
+def test_quantiles_include_short_and_long_batches() -> None:
+    """Of batches of 1 to 6 sub-tokens in two halves, the middles are the 2nd and the 5th."""
     lengths, batches = [3, 1, 6, 2, 5, 4], [[i] for i in range(6)]
     assert [lengths[batch[0]] for batch in quantiles(batches, lengths, 2)] == [2, 5]
     assert padded_length([[0, 1], [2, 3]], lengths) == 4.5

@@ -1,8 +1,8 @@
-"""The two ways to train the paper's network: this package's, and the authors' code's.
+"""The two ways to train the paper's network: this package's and the authors'.
 
-The authors pad every post to 128 sub-tokens and 506 spans, those of at most four of 128 words, and encode each photo in
-each epoch. Their way runs through the same network and trainer here, with longer batches and with photos, so that
-nothing else differs. In its favour, no gradient is computed through the ResNet.
+The authors pad every post to 128 sub-tokens and 506 spans (up to four of 128 words), and encode each image again in
+each epoch. Their way runs through the same network and trainer here, so that only padding and images differ. In its
+favor, no gradient is computed through the ResNet.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from model.modeling.configuration import ENTITY_TYPES
 from model.preprocessing.processor import Batch
 from model.preprocessing.words import split_words
 from tests.benchmarks.serving.posts import load_posts
@@ -42,27 +41,27 @@ class PaddedCollator(Collator):
 
 
 class Way(NamedTuple):
-    """Posts with what their photos are read from, and how they are padded."""
+    """Posts with the source of their images, and their padding."""
 
     dataset: PostDataset
     collator: Collator
 
     def batch(self, indices: Sequence[int]) -> Batch:
-        """Read and padded, with labels."""
+        """Read and pad posts, with labels."""
         return self.collator([self.dataset[index] for index in indices])
 
 
 def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
-    """Where they are from, and the posts: Twitter-2017's texts with the photos of other real posts, or made-up ones.
+    """Twitter-2017's texts with the images of other real posts, or made-up posts; and which of the two.
 
     Args:
-        data: folder of the datasets.
-        folder: where made-up photos are written.
+        data: folder of the data sets.
+        folder: where made-up images are written.
     """
     if (data / "twitter2017").is_dir() and (data / "posts" / "images").is_dir():
         images = cycle(sorted((data / "posts" / "images").iterdir()))
         texts = DataSource(data / "twitter2017").read("train")
-        return "Twitter-2017 texts, photos of data/posts", [
+        return "Twitter-2017 texts, images of data/posts", [
             replace(post, image=image) for post, image in zip(texts, images, strict=False)
         ]
     posts = []
@@ -73,17 +72,12 @@ def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
     return "made-up posts", posts
 
 
-def entity_types() -> list[str]:
-    """Those of both benchmarks."""
-    return list(ENTITY_TYPES)
-
-
 def quantiles(batches: Sequence[Sequence[int]], lengths: Sequence[int], count: int) -> list[Sequence[int]]:
-    """``count`` batches that stand for all: the middles of as many equal parts, by length."""
+    """``count`` representative batches: the middles of as many equal parts, by length."""
     ordered = sorted(batches, key=lambda batch: max(lengths[index] for index in batch))
     return [ordered[int((part + 0.5) * len(ordered) / count)] for part in range(count)]
 
 
 def padded_length(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
-    """Sub-tokens a post with its padding, as a mean over batches."""
+    """Sub-tokens per post with padding, as a mean over the batches."""
     return float(torch.tensor([max(lengths[index] for index in batch) for batch in batches]).float().mean())

@@ -11,7 +11,7 @@ from tests.benchmarks.serving.peers.options import Options, load, read_options
 
 
 class Api(litserve.LitAPI):
-    """Decodes, batches and answers in LitServe's worker."""
+    """Decodes, batches and answers inside LitServe's worker."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(max_batch_size=16, batch_timeout=0.005, api_path="/recognize")

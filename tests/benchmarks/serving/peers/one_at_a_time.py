@@ -1,4 +1,4 @@
-"""What FastAPI's tutorial leads to: a model behind a route, and a lock, because it may run for one caller only."""
+"""What FastAPI's tutorial leads to: a model behind a route, with a lock since it serves one caller at a time."""
 
 import threading
 from dataclasses import asdict

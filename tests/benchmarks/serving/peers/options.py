@@ -1,4 +1,4 @@
-"""The flags that every peer takes."""
+"""The command-line flags of every peer."""
 
 import argparse
 from pathlib import Path
@@ -17,7 +17,7 @@ class Options(argparse.Namespace):
 
 
 def read_options() -> Options:
-    """From the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True)
@@ -27,6 +27,6 @@ def read_options() -> Options:
 
 
 def load(options: Options) -> Recognizer:
-    """The checkpoint, with as many threads as the service gives its model."""
+    """Load the checkpoint, with as many threads as the service gives its model."""
     use_torch_threads(options.threads)
     return Recognizer.from_pretrained(options.checkpoint, device=options.device)
