@@ -9,12 +9,13 @@ import torch
 
 from model import SMNER, Recognizer, SMNERProcessor
 from model.checkpoint import embedded_checkpoint
-from training.cli.evaluate import evaluate, prepare
 from training.data.readers import read_posts
 from training.data.sources import DataSource
 from training.data.training_data import held_out_posts
 from training.figures.analysis import modality_gap, represent
 from training.learning.objective import mean_rank
+from training.scoring.inputs import inputs_for
+from training.scoring.report import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_the_bottleneck_ranks_an_unseen_posts_image(embedded: Recognizer, shared
     """
     source = DataSource(shared_data / "posts" / "posts.jsonl")
     posts = held_out_posts(source.read("train"), 500)
-    seen = represent(embedded.model, *prepare(embedded, source, posts))
+    seen = represent(embedded.model, *inputs_for(embedded, source, posts))
     assert seen is not None
     assert embedded.model.bottleneck is not None
     assert seen.text_posterior is not None

@@ -1,1 +1,1 @@
-"""From files to a checkpoint: datasets, the image-feature cache, the objective, the trainer, evaluation and recipes."""
+"""From files to a checkpoint: datasets, cached image features, learning, scoring, figures and recipes."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 MAX_PIXELS = 50_000_000
 _BACKGROUND = (255, 255, 255)  # shows through transparent pixels
 _REDUCING_GAP = 3.0  # averaging over cells keeps at least this many times the final side, for the final resize

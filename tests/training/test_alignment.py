@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizerFast
 
 from model import Recognizer
-from training.cli.evaluate import prepare
 from training.cli.figures import history
 from training.data.sources import DataSource
 from training.figures.analysis import Representations, modality_gap, represent
 from training.learning.objective import kl_divergence, mean_rank
 from training.learning.run import train
 from training.recipes.recipe import Recipe
+from training.scoring.inputs import inputs_for
 
 ANIMALS = "dog cat horse cow pig goat duck swan fox wolf".split()  # noqa: SIM905 - reads better
 THINGS = "car boat bike train plane bus van tram ship truck".split()  # noqa: SIM905
@@ -96,7 +96,7 @@ class Trained:
 
 def trained(recipe: Recipe, source: DataSource, output: Path) -> Trained:
     recognizer = Recognizer.from_pretrained(train(recipe, [source], output).checkpoint, device="cpu")
-    seen = represent(recognizer.model, *prepare(recognizer, source, source.read("held_out")))
+    seen = represent(recognizer.model, *inputs_for(recognizer, source, source.read("held_out")))
     assert seen is not None
     return Trained(recognizer, seen, [entry["kl"] for entry in history(output / "run") if "kl" in entry])
 

@@ -12,7 +12,7 @@ from model.modeling.image_encoder import ImageEncoder
 from tests.training.architectures import ARCHITECTURES, MAX_TOKENS, WORDS, Architecture
 from training.cli.train import main
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.data.sources import DataSource
 from training.learning.encoders import build
 from training.learning.objective import Objective
@@ -119,7 +119,7 @@ def test_a_checkpoint_answers_as_the_network_that_was_saved(tiny: Tiny, tmp_path
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_few_steps_lower_the_loss(tiny: Tiny, recipe: Recipe, bf16: bool) -> None:
     model, processor = build(recipe.model_copy(update={"text_encoder": str(tiny.folder)}), TYPES)
-    posts = [LabelledPost("1", ("Kawhi", "in", "Rome"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "LOC")))]
+    posts = [LabeledPost("1", ("Kawhi", "in", "Rome"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "LOC")))]
     batch = Collator(processor, model.config.label2id, 4)([PostDataset(posts, processor)[0]] * 2)
     optimizer = torch.optim.AdamW([p for p in model.train().parameters() if p.requires_grad], lr=5e-3)
     objective = Objective(model, no_entity_weight=1, cmib_weight=0, cmib_beta=0)

@@ -21,7 +21,7 @@ from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from tests.conftest import Start
 from training.cli.train import main
 from training.data.sources import DataSource
-from training.features.image_feature_writer import ImageFeatureWriter
+from training.features.shards import FeatureShards
 from training.learning.run import train
 from training.learning.run_folder import last_checkpoint
 from training.learning.trainer import SMNERTrainer
@@ -100,7 +100,7 @@ def half_of_the_files(path: Path, target: Path) -> Path:
 
 whole_state, whole_file = TrainerState.save_to_json, Path.replace
 MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "photos are encoded": (ImageFeatureWriter, "finish", die),
+    "photos are encoded": (FeatureShards, "merge", die),
     "the first step": (SMNERTrainer, "compute_loss", die),
     "the optimizer is saved": (
         SMNERTrainer,

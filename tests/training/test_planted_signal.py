@@ -19,14 +19,14 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertTokenizerFast
 
 from model import Recognizer
-from training.cli.evaluate import evaluate
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost
+from training.data.posts import LabeledPost
 from training.data.readers import read_posts
 from training.data.sources import DataSource
 from training.features.image_features import ImageFeatureFile
 from training.learning.run import train
 from training.recipes.recipe import Recipe
+from training.scoring.report import evaluate
 
 TYPES = ("PER", "LOC", "ORG", "MISC")
 REGIONS, CHANNELS = 16, 16
@@ -71,7 +71,7 @@ def real_posts(path: Path, chance: random.Random) -> Iterator[tuple[str, Tagged]
             yield renamed(post, chance)
 
 
-def renamed(post: LabelledPost, chance: random.Random) -> tuple[str, Tagged]:
+def renamed(post: LabeledPost, chance: random.Random) -> tuple[str, Tagged]:
     (entity,) = post.entities or ()
     words = [(word, "O") for word in post.words]
     return entity.type, [*words[: entity.start], *name(entity.type, 1, chance), *words[entity.end + 1 :]]

@@ -1,1 +1,1 @@
-"""The command lines of training: train, evaluate, draw figures, cache image features."""
+"""The command lines: train, evaluate, draw figures, cache image features."""

@@ -1,1 +1,1 @@
-"""Posts: read from files, checked, kept out, encoded and put into batches."""
+"""Posts: read from files, checked, encoded and put into batches."""

@@ -1,4 +1,4 @@
-"""Posts as examples, and examples as batches with labels."""
+"""Posts as examples, and examples as labeled batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from model.errors import InvalidPost, TextTooLong
 from model.modeling.spans import enumerate_spans, span_index
 from model.morphs import Morph
 from model.preprocessing.processor import Batch, SMNERProcessor, TokenizedText
-from training.data.posts import DatasetError, LabelledPost, TypedWords, UnusableImage
+from training.data.errors import UnusablePost
+from training.data.posts import LabeledPost, TypedWords, UnusableImage
 from training.features.image_features import ImageFeatureFile, ImageFeatures, image_id
 
-IGNORED = -100  # spans that do not count in the loss
+IGNORED = -100  # label of spans that do not count in the loss
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An encoded post with its entities, and its photo as features or as uint8 pixels (3, size, size)."""
+    """An encoded post with its entities, and its image as features or as uint8 pixels (3, size, size)."""
 
     text: TokenizedText
     entities: tuple[TypedWords, ...] | None
@@ -27,17 +28,20 @@ class Example:
 
 
 class PostDataset(Dataset[Example]):
-    """Posts encoded up front; image features are read when an example is asked for.
+    """Posts whose texts are encoded up front; an image is read when its example is asked for.
 
     Args:
-        features: where photos' features are.
-        features_by_id: whether a post whose photo is not at hand has its features there under that photo's id.
-        decode_images: whether to decode the photos themselves, where there are no features.
+        features: the file with the images' features.
+        features_by_id: whether to look features up by image id for a post without an image file.
+        decode_images: whether to decode image files; ignored if ``features`` is given.
+
+    Raises:
+        UnusablePost: a text does not fit into the text encoder.
     """
 
     def __init__(
         self,
-        posts: Sequence[LabelledPost],
+        posts: Sequence[LabeledPost],
         processor: SMNERProcessor,
         *,
         features: ImageFeatureFile | None = None,
@@ -50,7 +54,7 @@ class PostDataset(Dataset[Example]):
         self._features = features
         self._features_by_id = features_by_id
         self._decode_images = decode_images
-        self.broken: set[int] = set()  # posts whose photo turned out to be unreadable; they count as without one
+        self.broken: set[int] = set()  # posts whose image proved unreadable; they count as posts without one
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -60,11 +64,11 @@ class PostDataset(Dataset[Example]):
         return Example(self.texts[index], post.entities, self._image(index))
 
     def has_image(self, index: int) -> bool:
-        """Whether the post has a photo that can be used."""
+        """Whether the post has an image that can be used."""
         return self._key(self.posts[index]) is not None
 
     def unusable_image(self, index: int) -> UnusableImage | None:
-        """The photo that the post should have and that cannot be used."""
+        """The image that the post should have but that cannot be used."""
         post = self.posts[index]
         if not self._features_by_id:
             return post.unusable_image
@@ -73,15 +77,15 @@ class PostDataset(Dataset[Example]):
         return UnusableImage(post.image_id or post.id if post.image is None else str(post.image), "without features")
 
     def images(self) -> int:
-        """How many posts have a photo that can be used, as far as is known."""
+        """The number of posts with an image that can be used, as far as is known."""
         return sum(self.has_image(index) for index in range(len(self))) - len(self.broken)
 
     def length(self, index: int) -> int:
-        """Sub-tokens of the post."""
+        """The number of sub-tokens in the post."""
         return len(self.texts[index].input_ids)
 
-    def _key(self, post: LabelledPost) -> str | None:
-        """The photo's id, if its features or its file are there."""
+    def _key(self, post: LabeledPost) -> str | None:
+        """The image's id, if its features or its file are available."""
         named = post.image_id or post.id if self._features_by_id else None
         key = named if post.image is None else image_id(post.image)
         if self._features is not None:
@@ -103,18 +107,18 @@ class PostDataset(Dataset[Example]):
             return None
 
 
-def _encoded(post: LabelledPost, processor: SMNERProcessor) -> TokenizedText:
+def _encoded(post: LabeledPost, processor: SMNERProcessor) -> TokenizedText:
     try:
         return processor.tokenize_words(post.words)
     except TextTooLong as error:
-        message = f"post {post.id}: {error}"
-        raise DatasetError(*post.place, message) if post.place else ValueError(message) from error
+        path, line = post.place or (None, None)
+        raise UnusablePost(path, line, f"post {post.id}: {error}", error.tokens) from error
 
 
 class Collator:
-    """Examples to the batch of :meth:`model.SMNER.forward` plus ``labels``, (B, S) int64.
+    """Turns examples into the batch of :meth:`model.SMNER.forward` plus ``labels``, (B, S) int64.
 
-    A span that is not real, and every span of an untagged post, is labelled IGNORED.
+    Padding spans and all spans of untagged posts are labeled IGNORED.
     """
 
     def __init__(self, processor: SMNERProcessor, label2id: Mapping[str, int], max_span_width: int) -> None:
@@ -137,11 +141,11 @@ class Collator:
         if any(image is not None for image in pixels):
             return self._processor.collate(texts, pixels=pixels)
         batch = self._processor.collate(texts, image_features=features)
-        if any(image is not None and image.mask is not None for image in ready):
+        masks = {row: image.mask for row, image in enumerate(ready) if image is not None and image.mask is not None}
+        if masks:
             batch["image_feature_mask"] = torch.ones(batch["image_features"].shape[:2], dtype=torch.bool)
-            for row, image in enumerate(ready):
-                if image is not None and image.mask is not None:
-                    batch["image_feature_mask"][row] = image.mask
+        for row, mask in masks.items():
+            batch["image_feature_mask"][row] = mask
         return batch
 
     def _labels(self, examples: Sequence[Example], word_mask: Tensor) -> Tensor:
@@ -152,6 +156,6 @@ class Collator:
                 labels[row] = IGNORED
             for entity in example.entities or ():
                 index = span_index(entity.start, entity.end, words=words, max_width=self._max_span_width)
-                if index is not None:  # a wider entity cannot be learnt; evaluation counts it as a miss
+                if index is not None:  # a wider entity cannot be learned; evaluation counts it as a miss
                     labels[row, index] = self._label2id[entity.type]
         return labels

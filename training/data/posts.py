@@ -8,18 +8,9 @@ from typing import NamedTuple
 from model.modeling.configuration import ENTITY_TYPES
 from model.preprocessing.words import split_words
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
-
-
-class DatasetError(ValueError):
-    """A data file that is not as it should be; the message has the file, the line and what was expected."""
-
-    def __init__(self, path: Path, line: int, expected: str) -> None:
-        super().__init__(f"{path}:{line}: {expected}")
-
 
 class TypedWords(NamedTuple):
-    """An entity: words ``start`` to ``end``, both included, and its type."""
+    """An entity: its first and last word, both included, and its type."""
 
     start: int
     end: int
@@ -27,18 +18,18 @@ class TypedWords(NamedTuple):
 
 
 class UnusableImage(NamedTuple):
-    """A photo that training goes without, and why: ``missing``, ``unreadable`` or ``without features``."""
+    """An image that training goes without, and why: ``missing``, ``unreadable`` or ``without features``."""
 
     image: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPost:
-    """A post split into words; ``entities`` is None where nobody has tagged it, ``image`` None where there is none.
+class LabeledPost:
+    """A post split into words; ``entities`` is None if the post is not annotated, ``image`` if it has none.
 
-    ``unusable_image`` is the image that the post names and that cannot be used. ``image_id`` is that image's id in an
-    image-feature file; without one, the post's own id is looked up. ``place`` is the file and line it was read from.
+    ``unusable_image`` is an image that the post names but that cannot be used. ``image_id`` is the image's id in an
+    image-feature file, by default the post's own. ``place`` is the file and line that the post was read from.
     """
 
     id: str
@@ -50,12 +41,12 @@ class LabelledPost:
     place: tuple[Path, int] | None = None
 
     def mention(self, entity: TypedWords) -> str:
-        """The entity's words, lower-cased: what "seen in training" is judged by."""
+        """The entity's words in lower case, by which mentions seen in training are recognized."""
         return " ".join(self.words[entity.start : entity.end + 1]).lower()
 
 
 def entities_of_tags(tags: Iterable[str]) -> tuple[TypedWords, ...]:
-    """BIO tags to entities as conlleval reads them: an I- without its B-, or of another type, starts an entity.
+    """Read BIO tags as conlleval does: an I- without its B-, or of another type, starts an entity.
 
     Twitter-2015 writes OTHER for MISC.
     """
@@ -72,22 +63,22 @@ def entities_of_tags(tags: Iterable[str]) -> tuple[TypedWords, ...]:
     return tuple(entities)
 
 
-def split_retweet(post: LabelledPost) -> LabelledPost:
+def split_retweet(post: LabeledPost) -> LabeledPost:
     """Split the handles of ``RT @name`` as raw text is split: ``RT``, ``@``, ``name``.
 
-    Twitter-2015 has each handle as one word. An entity that starts with one starts with the name then, as in
+    In Twitter-2015 each handle is one word. An entity that starts with a handle then starts with the name, as in
     Twitter-2017.
     """
     words: list[str] = []
-    places: list[tuple[int, int]] = []  # of each old word: where an entity starts and ends that starts or ends with it
+    moved: list[tuple[int, int]] = []  # for each old word, where an entity starts or ends that starts or ends with it
     for previous, word in zip(("", *post.words), post.words, strict=False):
         parts = [word]
         if previous == "RT" and len(word) > 1 and word.startswith("@"):
             parts = [part.text for part in split_words(word)]
-        places.append((len(words) + (len(parts) > 1), len(words) + len(parts) - 1))
+        moved.append((len(words) + (len(parts) > 1), len(words) + len(parts) - 1))
         words += parts
     entities = post.entities and tuple(
-        TypedWords(places[start][0], places[end][1], kind) for start, end, kind in post.entities
+        TypedWords(moved[start][0], moved[end][1], kind) for start, end, kind in post.entities
     )
     return replace(post, words=tuple(words), entities=entities)
 
@@ -99,19 +90,16 @@ def is_tag(tag: str) -> bool:
 
 
 def is_type(kind: str) -> bool:
-    """Whether ``kind`` can be the name of an entity type.
-
-    One with a trailing blank would be another type, and O is the name of none.
-    """
+    """Whether ``kind`` can name an entity type: O means none, and a trailing blank would make another type."""
     return kind not in ("", "O") and not any(map(str.isspace, kind)) and is_encodable(kind)
 
 
 def is_encodable(text: str) -> bool:
-    """Whether ``text`` can be written: half of a surrogate pair, which JSON may have, cannot."""
+    """Whether ``text`` can be written as UTF-8; half of a surrogate pair, which JSON may contain, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def entity_types(posts: Iterable[LabelledPost]) -> list[str]:
-    """The types that occur, the benchmarks' own first and in their order, others by name."""
+def entity_types(posts: Iterable[LabeledPost]) -> list[str]:
+    """The types that occur: the benchmarks' own first, in their order, then others by name."""
     found = {entity.type for post in posts for entity in post.entities or ()}
     return [kind for kind in ENTITY_TYPES if kind in found] + sorted(found.difference(ENTITY_TYPES))

@@ -1,26 +1,26 @@
-"""The order of training: batches of similar length, and photos together."""
+"""The order of training: batches of similar length, posts with images together."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
 
-_CHUNK = 50  # batches that are sorted by length together
+_CHUNK = 50  # batches whose posts are sorted by length together
 
 
 class GroupedSampler(Sampler[int]):
-    """A fresh order each epoch whose consecutive ``batch_size`` indices make a batch.
+    """Draws a new order for each epoch; every ``batch_size`` consecutive indices make a batch.
 
-    Posts with a photo share batches: InfoNCE contrasts a post with the photos of its batch, and a batch in which one
-    post in five has a photo has next to nothing to contrast. Within each kind, posts of similar length go together, so
-    little is padded.
+    Posts with an image share batches: InfoNCE contrasts a post with the images of its batch, and if only one post in
+    five has one there is next to nothing to contrast. Within each kind, posts of similar length go together to save
+    padding.
 
-    Several processes share each batch: together they see the posts that a single one would see in it. Of an epoch's
-    last batch, should it have fewer posts than there are processes, some are seen twice: no process may stay without.
+    Distributed processes split each batch, so that together they see what a single process would. If the last batch of
+    an epoch has fewer posts than there are processes, some posts are repeated, because no process may go without.
 
     Args:
-        batch_size: of all processes together, a multiple of their number.
-        process, processes: which part of every batch is asked for.
+        batch_size: posts in a batch over all processes; a multiple of their number.
+        process, processes: this process's rank and the number of processes.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GroupedSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; the order depends on seed and epoch alone."""
+        """Choose the epoch whose order is drawn next; the order depends only on seed and epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class GroupedSampler(Sampler[int]):
     def _part(self, batch: list[int]) -> list[int]:
         if 0 < len(batch) < self._processes:
             batch = (batch * self._processes)[: self._processes]
-        first, last = (len(batch) * place // self._processes for place in (self._process, self._process + 1))
+        first, last = (len(batch) * part // self._processes for part in (self._process, self._process + 1))
         return batch[first:last]
 
     def _batches(self) -> Iterator[list[int]]:
@@ -78,5 +78,5 @@ class GroupedSampler(Sampler[int]):
                         rest += batch
         for i in torch.randperm(len(batches), generator=random).tolist():
             yield batches[i]
-        for start in range(0, len(rest), self._batch_size):  # last, so that the complete batches stay aligned
+        for start in range(0, len(rest), self._batch_size):  # last, so that full batches stay aligned
             yield rest[start : start + self._batch_size]

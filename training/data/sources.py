@@ -1,19 +1,20 @@
-"""What ``--data`` names: a dataset with its splits, and where its photos are."""
+"""What ``--data`` names: a dataset with its splits, and where its images are."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.checkpoint import file_sha256
-from training.data.posts import LabelledPost
+from training.data.errors import UnusableSplit
+from training.data.posts import LabeledPost
 from training.data.readers import read_posts
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A dataset folder with ``SPLIT.txt`` or ``SPLIT.jsonl`` files, or one such file that is all training data.
+    """A dataset folder with ``SPLIT.txt`` or ``SPLIT.jsonl`` files, or a single such file of training data.
 
-    Photos come from the folder ``images``, or ready features from the file ``image_features``; without either, a JSON
-    line may name its own photo.
+    Images come from the folder ``images``, or ready features from the file ``image_features``; without either, a JSON
+    line may still name its own image.
     """
 
     path: Path
@@ -21,7 +22,7 @@ class DataSource:
     image_features: Path | None = None
 
     def __post_init__(self) -> None:
-        """A mistyped folder must not quietly mean posts without photos."""
+        """Refuse a mistyped folder, which would silently mean posts without images."""
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such file or folder")
         if self.images is not None and not self.images.is_dir():
@@ -29,33 +30,34 @@ class DataSource:
 
     @property
     def name(self) -> str:
-        """What the source is called in reports."""
+        """The name of the source in reports."""
         return self.path.stem if self.path.is_file() else self.path.resolve().name
 
     def file(self, split: str) -> Path | None:
-        """The file of ``split``, if there is one; raises ValueError if there are two."""
+        """The file of ``split``, None if there is none; raises UnusableSplit if there are two."""
         if self.path.is_file():
             return self.path if split == "train" else None
         candidates = (self.path / f"{split}{suffix}" for suffix in (".txt", ".jsonl"))
         files = [path for path in candidates if path.is_file()]
         if len(files) > 1:
-            raise ValueError(f"{self.path}: both {files[0].name} and {files[1].name}; one of them would not be read")
+            message = f"both {files[0].name} and {files[1].name}; only one of them would be read"
+            raise UnusableSplit(self.path, None, message, files)
         return files[0] if files else None
 
-    def read(self, split: str) -> list[LabelledPost]:
-        """The posts of ``split``; raises FileNotFoundError if there is no such split."""
+    def read(self, split: str) -> list[LabeledPost]:
+        """Read the posts of ``split``; raises FileNotFoundError if there is no such split."""
         path = self.file(split)
         if path is None:
             raise FileNotFoundError(f"{self.path}: no {split}.txt or {split}.jsonl")
         return read_posts(path, self.images)
 
     def checksum(self, split: str) -> str | None:
-        """SHA-256 of the split's file."""
+        """SHA-256 of the split's file, None without one."""
         path = self.file(split)
         return None if path is None else file_sha256(path)
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of all that training reads but photos, by what it is for."""
+        """SHA-256 of each file that training reads, except images, by what it is for."""
         splits = {split: digest for split in ("train", "valid") if (digest := self.checksum(split)) is not None}
         features = {"image features": file_sha256(self.image_features)} if self.image_features is not None else {}
         return splits | features

@@ -1,1 +1,1 @@
-"""Image features: computed once by a frozen encoder, kept in a file, read by row."""
+"""Image features: computed once by a frozen encoder, cached in a file, read by row."""

@@ -1,1 +1,1 @@
-"""Figures of a checkpoint and its run: what they show, and how it is drawn."""
+"""Figures of a checkpoint and its run: what they show, and how they are drawn."""

@@ -1,6 +1,6 @@
-"""Draws the figures; what they show is computed in :mod:`training.figures.analysis` and :mod:`training.scoring`.
+"""Draws what :mod:`training.figures.analysis` and :mod:`training.scoring` compute.
 
-Colours are Okabe and Ito's (2008), which people with any colour vision can tell apart.
+The colors are Okabe and Ito's (2008), which people with any color vision can tell apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from training.figures.analysis import NOTHING, Representations, modality_gap, principal_plane
 from training.scoring.calibration import Calibration
-from training.scoring.evaluation import Scores
+from training.scoring.scores import Scores
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 _SCORES = (("precision", BLUE), ("recall", ORANGE), ("f1", GREEN))
@@ -23,7 +23,7 @@ History = Sequence[Mapping[str, float]]
 
 
 def learning_curves(history: History) -> Figure:
-    """Loss terms, the bottleneck and F1 over the epochs of a run, as Trainer has logged them."""
+    """Plot the loss, the bottleneck's terms and F1 over the epochs of a run, as Trainer logged them."""
     bottleneck = any(entry.get("kl") for entry in history)
     logged = {key for entry in history for key in entry}
     evaluated = sorted(key for key in logged - {"eval_f1"} if key.startswith("eval_") and key.endswith("_f1"))
@@ -42,10 +42,10 @@ def learning_curves(history: History) -> Figure:
 def _lines(
     axes: Axes, history: History, names: Mapping[str, str], label: str, *, log: bool = False, marker: str = ""
 ) -> None:
-    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
+    colors = (BLUE, ORANGE, GREEN, VERMILION, PURPLE)
     for i, (key, name) in enumerate(names.items()):
         points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
-        axes.plot(*zip(*points, strict=True), label=name, color=colours[i % len(colours)], marker=marker or None)
+        axes.plot(*zip(*points, strict=True), label=name, color=colors[i % len(colors)], marker=marker or None)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     if len(names) > 1:
         axes.legend(loc="best", framealpha=0.8, edgecolor="none")
@@ -54,7 +54,7 @@ def _lines(
 
 
 def alignment(seen: Representations) -> Figure:
-    """Figure 3 of the paper: text and photo before and after CMIB, and how alike they are before and after CMA."""
+    """Plot figure 3 of the paper: text and image before and after CMIB, their similarity before and after CMA."""
     clouds = [("before CMIB", seen.text, seen.image)]
     if seen.text_posterior is not None and seen.image_posterior is not None:
         clouds.append(("after CMIB", seen.text_posterior.mean, seen.image_posterior.mean))
@@ -72,11 +72,10 @@ def alignment(seen: Representations) -> Figure:
 
 
 def _scatter(axes: Axes, text: Tensor, image: Tensor, title: str) -> None:
-    for cloud, name, colour, marker in zip(
-        principal_plane(text, image), ("text", "photo"), (BLUE, ORANGE), "o^", strict=True
-    ):
+    clouds = zip(principal_plane(text, image), ("text", "photo"), (BLUE, ORANGE), "o^", strict=True)
+    for cloud, name, color, marker in clouds:
         x, y = cloud.T.numpy()
-        axes.scatter(x, y, s=14, alpha=0.6, linewidths=0, color=colour, marker=marker, label=name)
+        axes.scatter(x, y, s=14, alpha=0.6, linewidths=0, color=color, marker=marker, label=name)
     axes.set(xlabel="first principal component", ylabel="second principal component")
     axes.set_title(f"{title}, {len(text)} posts, gap {modality_gap(text, image):.2f}")
     axes.legend(frameon=False)
@@ -92,7 +91,7 @@ def _histogram(axes: Axes, cosines: Tensor, title: str) -> None:
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], types: Sequence[str]) -> Figure:
-    """Counts of :func:`training.figures.analysis.confusion`; a cell's shade is its share of its row."""
+    """Plot the counts of :func:`training.figures.analysis.confusion`; a cell's shade is its share of its row."""
     names = [*types, NOTHING]
     shares = [[count / max(sum(row), 1) for count in row] for row in counts]
     figure = Figure(figsize=(1.6 + 0.95 * len(names), 1.4 + 0.8 * len(names)), layout="constrained")
@@ -102,33 +101,23 @@ def confusion_matrix(counts: Sequence[Sequence[int]], types: Sequence[str]) -> F
         for j, count in enumerate(row):
             if (i, j) != (len(types), len(types)):
                 share = f"\n{shares[i][j]:.0%}" if i < len(types) else ""
-                colour = "white" if shares[i][j] > 0.5 else "black"
-                axes.text(j, i, f"{count}{share}", ha="center", va="center", color=colour)
+                color = "white" if shares[i][j] > 0.5 else "black"
+                axes.text(j, i, f"{count}{share}", ha="center", va="center", color=color)
     axes.set_xticks(range(len(names)), [*types, "missed"])
     axes.set_yticks(range(len(names)), [*types, "spurious"])
-    axes.set(
-        xlabel="predicted type", ylabel="gold type", title="entities, and their share\nof the gold ones of the type"
-    )
+    title = "entities, and their share\nof the gold ones of the type"
+    axes.set(xlabel="predicted type", ylabel="gold type", title=title)
     return figure
 
 
-def scores_by_width(scores: Mapping[int, Scores]) -> Figure:
-    """Precision, recall and F1 of the entities of each width."""
-    return _bars({f"{width}": each for width, each in scores.items()}, "width of the entity (words)")
-
-
-def scores_by_mention(scores: Mapping[str, Scores]) -> Figure:
-    """Precision, recall and F1 of mentions that training tagged and of those that it did not."""
-    return _bars(scores, "mention in the training split")
-
-
-def _bars(scores: Mapping[str, Scores], label: str) -> Figure:
+def scores_by_group(scores: Mapping[str, Scores], label: str) -> Figure:
+    """Plot precision, recall and F1 of each group of entities."""
     figure = Figure(figsize=(max(4.6, 1.4 + 1.2 * len(scores)), 3.8), layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(_SCORES)
-    for k, (key, colour) in enumerate(_SCORES):
+    for k, (key, color) in enumerate(_SCORES):
         places = [i + (k - 1) * width for i in range(len(scores))]
-        bars = axes.bar(places, [getattr(each, key) for each in scores.values()], width, color=colour)
+        bars = axes.bar(places, [getattr(each, key) for each in scores.values()], width, color=color)
         bars.set_label("F1" if key == "f1" else key)
         axes.bar_label(bars, fmt="%.2f", fontsize=7, padding=1)
     axes.set_xticks(range(len(scores)), [f"{name}\n{each.support} gold" for name, each in scores.items()])
@@ -138,19 +127,15 @@ def _bars(scores: Mapping[str, Scores], label: str) -> Figure:
 
 
 def reliability(calibration: Calibration) -> Figure:
-    """How often entities are right against how sure the model is of them, and how many there are of each."""
+    """Plot how often entities are right against the model's scores, and how many entities there are."""
     figure = Figure(figsize=(4.8, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = calibration.bins
     widths = [each.high - each.low for each in bins]
-    lows = [each.low for each in bins]
-    upper.bar(
-        lows, [each.accuracy for each in bins], widths, align="edge", color=BLUE, edgecolor="white", label="right"
-    )
+    lows, accuracies = [each.low for each in bins], [each.accuracy for each in bins]
+    upper.bar(lows, accuracies, widths, align="edge", color=BLUE, edgecolor="white", label="right")
     upper.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--", label="as the score says")
-    upper.plot(
-        [each.score for each in bins], [each.accuracy for each in bins], "o", color=VERMILION, label="mean score"
-    )
+    upper.plot([each.score for each in bins], accuracies, "o", color=VERMILION, label="mean score")
     error = "" if calibration.ece is None else f"expected calibration error {calibration.ece:.3f}"
     upper.set(ylabel="share of entities that are right", xlim=(0, 1), ylim=(0, 1), title=error)
     upper.legend(frameon=False, loc="upper left")
@@ -160,7 +145,7 @@ def reliability(calibration: Calibration) -> Figure:
 
 
 def _panels(count: int, *, columns: int, width: float, height: float = 3.4) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels in rows of ``columns``."""
+    """Make a figure with ``count`` panels in rows of ``columns``."""
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")

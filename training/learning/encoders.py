@@ -1,23 +1,14 @@
 """Where pretrained encoders come from, and the network built around them."""
 
-import hashlib
-import json
-from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Self
+from typing import Any
 
-import timm
 import torch
-from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from model import SMNER, SMNERConfig, SMNERProcessor
-from model.device import choose_device
 from model.modeling.configuration import NO_ENTITY
-from model.modeling.image_encoder import ImageEncoder, build_trunk
-from model.preprocessing.images import ImageSettings
+from training.features.image_encoder import image_settings, load_trunk
 from training.learning.tokenizer import load_tokenizer
 from training.recipes.recipe import Recipe
 
@@ -63,53 +54,6 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenImageEncoder:
-    """An image encoder that is not trained, with the photo settings it wants."""
-
-    name: str
-    network: ImageEncoder
-    image_settings: ImageSettings
-
-    @classmethod
-    def load(cls, name: str, weights: str | None, *, pretrained: bool = True, device: str = "auto") -> Self:
-        """Build ``torchvision:NAME`` or ``timm:NAME`` with its weights; see :class:`training.recipes.recipe.Recipe`."""
-        network = ImageEncoder(name).requires_grad_(False).eval()
-        if pretrained:
-            load_trunk(network.trunk, name, weights)
-        return cls(name, network.to(choose_device(device)), image_settings(name))
-
-    @torch.inference_mode()
-    def encode(self, images: Tensor) -> Tensor:
-        """uint8 photos (N, 3, size, size) → features (N, 1 + m, C) float16 on the CPU."""
-        device = next(self.network.parameters()).device
-        features: Tensor = self.network(self.image_settings.normalize(images.to(device)))
-        return features.half().cpu()
-
-    def fingerprint(self) -> str:
-        """JSON with the SHA-256 of the weights and the photo settings: what features depend on.
-
-        The weights are taken in half precision, so that an encoder and its copy in a half-precision checkpoint are one.
-        """
-        digest = hashlib.sha256()
-        for key, tensor in self.network.state_dict().items():
-            digest.update(key.encode())
-            rounded = tensor.half() if tensor.is_floating_point() else tensor
-            digest.update(rounded.cpu().contiguous().numpy().tobytes())
-        return json.dumps({"weights": digest.hexdigest(), **self.image_settings.to_dict()})
-
-
-def image_settings(image_encoder: str | None) -> ImageSettings:
-    """Size, mean and deviation that an image encoder was trained with; ImageNet's for torchvision."""
-    library, _, architecture = (image_encoder or "").partition(":")
-    if library != "timm":
-        return ImageSettings()
-    published: Any = timm.get_pretrained_cfg(architecture)
-    if published is None:
-        return ImageSettings()
-    return ImageSettings(size=published.input_size[-1], mean=published.mean, deviation=published.std)
-
-
 def _max_tokens(text_encoder: Any) -> int:
     """Sub-tokens that fit; RoBERTa and its kin count positions from behind the padding token's id, BERT from 0.
 
@@ -140,38 +84,3 @@ def _located(source: str) -> str:
     """``package:NAME`` to the folder inside the installed package; hub ids and folders are left as they are."""
     scheme, _, name = source.partition(":")
     return str(files(name) / "model") if scheme == "package" else source
-
-
-def load_trunk(trunk: nn.Module, encoder: str, weights: str | None) -> None:
-    """Fill a trunk with pretrained weights: its library's published ones, a package's or a ``.pth`` file."""
-    if weights is None:
-        trunk.load_state_dict(build_trunk(encoder, pretrained=True)[0].state_dict())
-        return
-    scheme, _, name = weights.partition(":")
-    found = sorted(Path(str(files(name))).rglob("*.pth")) if scheme == "package" else [Path(weights)]
-    if len(found) != 1:
-        raise ValueError(f"{weights}: expected one .pth file, found {len(found)}")
-    try:
-        tensors = torch.load(found[0], map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{found[0]}: not a .pth file of weights") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ValueError(f"{found[0]}: expected a .pth file with a dict of tensors by name")
-    load_by_position(trunk, tensors)
-
-
-def load_by_position(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load tensors that stand in the module's order under other names; a classifier behind them is left out.
-
-    Raises:
-        ValueError: a shape differs, or there are too few.
-    """
-    own = module.state_dict()
-    if len(tensors) < len(own):
-        raise ValueError(f"{len(tensors)} tensors do not fill the {len(own)} of the encoder")
-    loaded = {}
-    for (name, place), (other, tensor) in zip(own.items(), tensors.items(), strict=False):
-        if place.shape != tensor.shape:
-            raise ValueError(f"{other} {tuple(tensor.shape)} does not fit {name} {tuple(place.shape)}")
-        loaded[name] = tensor
-    module.load_state_dict(loaded)

@@ -10,9 +10,10 @@ from model import SMNER, SMNERProcessor
 from model.errors import InvalidPost
 from training.data.dataset import PostDataset
 from training.data.training_data import Part, TrainingData
-from training.features.image_features import ImageFeatureFile, by_id, cache_images
+from training.features.cache import by_id, cache_images
+from training.features.image_encoder import FrozenImageEncoder
+from training.features.image_features import ImageFeatureFile
 from training.learning.distributed import join_processes, on_main_process
-from training.learning.encoders import FrozenImageEncoder
 from training.learning.run_folder import list_unusable_images
 from training.recipes.recipe import Recipe
 

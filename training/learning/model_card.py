@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import Scores
+from training.scoring.scores import Scores
 
 
 def model_card(

@@ -15,7 +15,7 @@ from model import SMNER, SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, load_model, save_checkpoint
 from model.device import choose_device
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost
+from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 from training.data.training_data import Part, TrainingData
 from training.features.image_features import ImageFeatureFile
@@ -43,7 +43,8 @@ from training.learning.run_folder import (
 )
 from training.learning.trainer import SMNERTrainer, check_tracker
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import Scores, predict, score
+from training.scoring.prediction import predict
+from training.scoring.scores import Scores, score
 from training.scoring.temperature import fit_temperature
 
 
@@ -81,7 +82,8 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
 def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) -> RunResult:
     run = output / RUN_FOLDER
     check_tracker(recipe)
-    teacher = Recipe.load(recipe.teacher) if recipe.teacher is not None and data.untagged else None
+    teacher = None if recipe.teacher is None else Recipe.load(recipe.teacher)
+    taught = teacher is not None and data.untagged > 0
     set_seed(recipe.seed)
     features = open_features(recipe, data)
     network, processor = build(recipe, data.types, image_feature_size=foreign_feature_size(recipe, data, features))
@@ -90,13 +92,13 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     check_images(data, features, encoder)
     network.to(choose_device("auto"))
     on_main_process(lambda: claim(run, recipe, data, resume=resume))
-    if teacher is not None:
+    if teacher is not None and taught:
         data = _tag_with_teacher(teacher, data, run / "teacher", resume=resume)
     data, features = encode_images(recipe, data, features, encoder, processor, run)
     trainer = _make_trainer(recipe, data, features, network, processor, run)
     on_main_process(lambda: report_images(trainer.train_sets, trainer.valid_sets, run))
     _fit(trainer, run / CHECKPOINTS_FOLDER, resume=resume)
-    scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output, taught=teacher is not None))
+    scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output, taught=taught))
     return RunResult({name: own.f1 for name, own in scores.items()}, output)
 
 
@@ -116,7 +118,7 @@ def _tag_with_teacher(recipe: Recipe, data: TrainingData, folder: Path, *, resum
     network, processor = load_model(folder).to(choose_device("auto")), SMNERProcessor.from_pretrained(folder)
     collator = Collator(processor, network.config.label2id, recipe.max_span_width)
 
-    def tag(posts: list[LabelledPost]) -> list[LabelledPost]:
+    def tag(posts: list[LabeledPost]) -> list[LabeledPost]:
         found = predict(network, PostDataset(posts, processor), collator, progress=True)
         return [replace(post, entities=entities) for post, entities in zip(posts, found, strict=True)]
 
@@ -126,7 +128,7 @@ def _tag_with_teacher(recipe: Recipe, data: TrainingData, folder: Path, *, resum
 def _make_trainer(
     recipe: Recipe, data: TrainingData, features: Features, network: SMNER, processor: SMNERProcessor, run: Path
 ) -> SMNERTrainer:
-    def dataset(posts: list[LabelledPost], part: Part, file: ImageFeatureFile | None) -> PostDataset:
+    def dataset(posts: list[LabeledPost], part: Part, file: ImageFeatureFile | None) -> PostDataset:
         return PostDataset(
             posts,
             processor,

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from model.device import choose_device, has_bfloat16
 from training.data.dataset import PostDataset
 from training.data.training_data import TrainingData
-from training.features.image_features import images_sha256
+from training.features.cache import images_sha256
 from training.recipes.recipe import Recipe
 
 RUN_FOLDER = "run"

@@ -28,7 +28,8 @@ from training.data.sampler import GroupedSampler
 from training.learning.distributed import join_processes
 from training.learning.objective import Losses
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import Predictions, predict, score
+from training.scoring.prediction import predict
+from training.scoring.scores import Predictions, score
 
 _EVALUATION_BATCH = 32
 

@@ -133,6 +133,11 @@ class Recipe(BaseModel):
         return cls(**{"name": path.stem, **values, **(overrides or {})})
 
 
+def recipe_names() -> list[str]:
+    """The names of the recipes in ``training/recipes``, sorted."""
+    return sorted(path.stem for path in Path(str(files("training") / "recipes")).glob("*.toml"))
+
+
 def parse_override(setting: str) -> tuple[str, Any]:
     """Parse ``key=value``; the value is read as TOML, or else as a plain string."""
     key, separator, value = setting.partition("=")

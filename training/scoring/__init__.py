@@ -1,1 +1,1 @@
-"""How good predictions are: entity-level scores and the calibration of their probabilities."""
+"""How good predictions are: running a checkpoint on a split, entity-level scores, and calibration."""

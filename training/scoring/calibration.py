@@ -1,20 +1,18 @@
-"""How far the scores can be taken for probabilities: clients keep what is above a threshold of theirs."""
+"""How well scores can be taken for probabilities, which matters to clients that filter by a threshold."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.data.posts import LabelledPost
-from training.scoring.evaluation import ScoredPredictions
-
-BINS = 10
+from training.data.posts import LabeledPost
+from training.scoring.scores import ScoredPredictions
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
     """The predicted entities whose score lies in (``low``, ``high``].
 
-    ``score`` is their mean score, ``accuracy`` the share of them that is right, ``count`` how many there are.
+    ``count`` is their number, ``score`` their mean score and ``accuracy`` the fraction of them that is right.
     """
 
     low: float
@@ -26,17 +24,17 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Expected calibration error as a fraction, None where nothing was predicted, and the bins that are not empty."""
+    """Expected calibration error as a fraction, None if nothing was predicted, and the nonempty bins."""
 
     ece: float | None
     bins: list[Bin]
 
 
-def calibration(posts: Sequence[LabelledPost], predicted: ScoredPredictions, *, bins: int = BINS) -> Calibration:
-    """Compare the scores of predicted entities with how often such entities are right, span and type.
+def calibration(posts: Sequence[LabeledPost], predicted: ScoredPredictions, *, bins: int = 10) -> Calibration:
+    """Compare the scores of predicted entities with how often such entities are right in words and type.
 
-    The error is the mean of the bins' distances between accuracy and mean score, weighted by their counts, over bins of
-    equal width (Guo et al. 2017, eq. 3). Entities that were missed have no score and play no part.
+    The error is the mean distance between accuracy and mean score over bins of equal width, weighted by their counts
+    (Guo et al. 2017, eq. 3). Missed entities have no score and do not count.
     """
     edges = [i / bins for i in range(bins + 1)]
     found: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]

@@ -16,7 +16,7 @@ from tests.benchmarks.quality.systems import System
 from tests.benchmarks.serving.report import machine
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import mentions, score, score_by_mention, score_by_type
+from training.scoring.scores import mentions, score, score_by_mention, score_by_type
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tests.benchmarks.quality.jobs import train
 from tests.benchmarks.quality.results import Result, ResultFile
 from tests.benchmarks.quality.table import document
 from tests.benchmarks.serving.posts import SHARED
-from training.cli.train import add_data_arguments, data_sources
+from training.cli.arguments import add_data_arguments, data_sources
 from training.data.sources import DataSource
 from training.recipes.recipe import Recipe, parse_override
 

@@ -8,11 +8,12 @@ from typing import Any
 from model import SMNERProcessor
 from tests.benchmarks.quality.teacher import tag_by_teacher
 from training.data.dataset import PostDataset
-from training.data.posts import LabelledPost
+from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 from training.data.training_data import Part, TrainingData
-from training.features.image_features import ImageFeatureFile, cache_images
-from training.learning.encoders import FrozenImageEncoder
+from training.features.cache import cache_images
+from training.features.image_encoder import FrozenImageEncoder
+from training.features.image_features import ImageFeatureFile
 from training.recipes.recipe import Recipe
 
 
@@ -28,7 +29,7 @@ class QualityData:
 
     parts: list[Part]
     features: list[Path | None]
-    gold: list[list[LabelledPost]]
+    gold: list[list[LabeledPost]]
     types: list[str]
     description: dict[str, Any]
 
@@ -56,7 +57,7 @@ class QualityData:
             if part.valid
         }
 
-    def _dataset(self, index: int, posts: list[LabelledPost], processor: SMNERProcessor) -> PostDataset:
+    def _dataset(self, index: int, posts: list[LabeledPost], processor: SMNERProcessor) -> PostDataset:
         path = self.features[index]
         features = None if path is None else ImageFeatureFile(path)
         by_id = self.parts[index].image_features is not None

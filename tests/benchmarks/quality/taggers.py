@@ -20,7 +20,8 @@ from training.data.dataset import Collator, Example, PostDataset
 from training.data.posts import entities_of_tags
 from training.learning.objective import Losses, symmetric_divergence
 from training.learning.trainer import SMNERTrainer
-from training.scoring.evaluation import Predictions, ask
+from training.scoring.prediction import run_model
+from training.scoring.scores import Predictions
 
 
 def bio_tags(types: Sequence[str]) -> list[str]:
@@ -133,4 +134,4 @@ class TaggerTrainer(SMNERTrainer):
 
     def predict_entities(self, dataset: PostDataset) -> Predictions:
         """Find the entities of each post with the present weights."""
-        return ask(self.network, dataset, self.collator, read_tags)
+        return run_model(self.network, dataset, self.collator.inputs, read_tags)

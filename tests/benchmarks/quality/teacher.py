@@ -10,12 +10,12 @@ from model.checkpoint import CHECKSUM_FILE, load_model
 from model.device import choose_device
 from tests.benchmarks.quality.files import fingerprint, locked, replace_file
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.data.sources import DataSource
 from training.data.training_data import TrainingData
 from training.learning.run import train
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import predict
+from training.scoring.prediction import predict
 
 
 def tag_by_teacher(teacher: Recipe, data: TrainingData, sources: Sequence[DataSource], work: Path) -> TrainingData:
@@ -32,14 +32,14 @@ def tag_by_teacher(teacher: Recipe, data: TrainingData, sources: Sequence[DataSo
             replace_file(cache, json.dumps(answers))
     tags = iter(json.loads(cache.read_text("utf-8")))
 
-    def tagger(posts: list[LabelledPost]) -> list[LabelledPost]:
+    def tagger(posts: list[LabeledPost]) -> list[LabeledPost]:
         return [replace(post, entities=tuple(TypedWords(*entity) for entity in next(tags))) for post in posts]
 
     return data.tagged_by(tagger)
 
 
 def _ask_teacher(
-    teacher: Recipe, texts: Sequence[DataSource], posts: list[LabelledPost], folder: Path
+    teacher: Recipe, texts: Sequence[DataSource], posts: list[LabeledPost], folder: Path
 ) -> list[tuple[TypedWords, ...]]:
     """Train or resume the teacher unless its checkpoint is there, and let it tag each post."""
     if not (folder / CHECKSUM_FILE).is_file():

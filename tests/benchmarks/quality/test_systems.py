@@ -8,7 +8,7 @@ from model.preprocessing.processor import Batch
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.systems import SYSTEMS
 from training.learning.trainer import SMNERTrainer
-from training.scoring.evaluation import score
+from training.scoring.scores import score
 
 PEERS = ("token-classification", "token-classification-with-morphs", "bert-crf", "span-classifier")
 Trainer = Callable[..., SMNERTrainer]

@@ -9,14 +9,14 @@ from transformers import AutoModelForTokenClassification
 from model import SMNER, SMNERProcessor
 from tests.benchmarks.quality.taggers import TagCollator, TagObjective, WordTagger, bio_tags, read_tags, word_mask
 from training.data.dataset import PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.learning.objective import symmetric_divergence
 
 POSTS = [
-    LabelledPost("1", ("Ann", "Lee", "saw", "Rome", "Oslo"), tuple(
+    LabeledPost("1", ("Ann", "Lee", "saw", "Rome", "Oslo"), tuple(
         TypedWords(*entity) for entity in [(0, 1, "PER"), (3, 3, "LOC"), (4, 4, "LOC")]
     )),
-    LabelledPost("2", ("Hi", "Bob"), (TypedWords(1, 1, "PER"),)),
+    LabeledPost("2", ("Hi", "Bob"), (TypedWords(1, 1, "PER"),)),
 ]  # fmt: skip
 
 

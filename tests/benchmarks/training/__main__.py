@@ -34,8 +34,9 @@ from tests.benchmarks.training.measure import (
 )
 from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, quantiles, training_posts
 from training.data.dataset import Collator, PostDataset
+from training.features.image_encoder import FrozenImageEncoder
 from training.features.image_features import ImageFeatureFile
-from training.learning.encoders import FrozenImageEncoder, build
+from training.learning.encoders import build
 from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe

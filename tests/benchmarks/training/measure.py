@@ -12,8 +12,8 @@ import torch
 from model.preprocessing.processor import Batch
 from tests.benchmarks.serving.report import Figure, machine, table
 from tests.benchmarks.training.ways import Way
-from training.features.image_features import cache_images
-from training.learning.encoders import FrozenImageEncoder
+from training.features.cache import cache_images
+from training.features.image_encoder import FrozenImageEncoder
 from training.learning.trainer import SMNERTrainer
 
 OURS, AUTHORS = "this package", "the authors' way"

@@ -3,14 +3,14 @@ import torch
 from model import SMNER, SMNERProcessor
 from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, quantiles
 from training.data.dataset import IGNORED, Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 
 
 def test_authors_padding_changes_no_logit(smner: SMNER, processor: SMNERProcessor) -> None:
     """Theirs is 128 sub-tokens and 506 spans."""
     posts = [
-        LabelledPost("1", ("Ann", "met", "Bob"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "PER"))),
-        LabelledPost("2", ("in", "St", ".", "Louis", "!"), (TypedWords(1, 3, "LOC"),)),
+        LabeledPost("1", ("Ann", "met", "Bob"), (TypedWords(0, 0, "PER"), TypedWords(2, 2, "PER"))),
+        LabeledPost("2", ("in", "St", ".", "Louis", "!"), (TypedWords(1, 3, "LOC"),)),
     ]
     dataset, label2id = PostDataset(posts, processor), smner.config.label2id
     real = []

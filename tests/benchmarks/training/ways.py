@@ -18,7 +18,7 @@ from model.preprocessing.processor import Batch
 from model.preprocessing.words import split_words
 from tests.benchmarks.serving.posts import load_posts
 from training.data.dataset import Collator, Example, PostDataset
-from training.data.posts import LabelledPost
+from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 
 AUTHORS_LENGTH = 128  # sub-tokens and words alike
@@ -51,7 +51,7 @@ class Way(NamedTuple):
         return self.collator([self.dataset[index] for index in indices])
 
 
-def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
+def training_posts(data: Path, folder: Path) -> tuple[str, list[LabeledPost]]:
     """Twitter-2017's texts with the images of other real posts, or made-up posts; and which of the two.
 
     Args:
@@ -68,7 +68,7 @@ def training_posts(data: Path, folder: Path) -> tuple[str, list[LabelledPost]]:
     for number, made_up in enumerate(load_posts(_MADE_UP, data).posts):
         image = folder / f"{number}.jpg"
         image.write_bytes(made_up.image)
-        posts.append(LabelledPost(image.stem, tuple(word.text for word in split_words(made_up.text)), (), image))
+        posts.append(LabeledPost(image.stem, tuple(word.text for word in split_words(made_up.text)), (), image))
     return "made-up posts", posts
 
 

@@ -40,8 +40,8 @@ def test_one_command_draws_everything(
             assert len(figure.convert("RGB").getcolors(1 << 20) or []) > 10
 
 
-def test_what_the_data_do_not_show_is_left_out(recognizer: Recognizer, source: DataSource) -> None:
-    """No run, no photos, no train split to have seen mentions in."""
+def test_figures_without_data_are_left_out(recognizer: Recognizer, source: DataSource) -> None:
+    """No run, no images, no train split for seen mentions."""
     (source.path / "train.txt").unlink()
     drawn = [name for name, _ in draw(recognizer, DataSource(source.path), "valid", None)]
     assert drawn == ["confusion", "span-width", "reliability"]
@@ -64,9 +64,7 @@ def test_the_confusion_matrix_shows_the_counts(recognizer: Recognizer, source: D
     assert [label.get_text() for label in axes.get_yticklabels()] == ["PER", "LOC", "spurious"]
 
 
-def test_widths_and_mentions_show_their_scores_and_how_many_there_are(
-    recognizer: Recognizer, source: DataSource
-) -> None:
+def test_widths_and_mentions_show_scores_and_counts(recognizer: Recognizer, source: DataSource) -> None:
     """Twelve entities are one word and four, Anna Smith and Bob Smith, two; Rome alone is tagged in training."""
     (source.path / "train.txt").write_text("IMGID:1\nRome\tB-LOC\n", "utf-8")
     figures = dict(draw(recognizer, DataSource(source.path), "valid", None))
@@ -78,9 +76,7 @@ def test_widths_and_mentions_show_their_scores_and_how_many_there_are(
     assert [text.get_text() for text in figures["span-width"].axes[0].texts] == ["1.00"] * 6
 
 
-def test_of_untagged_posts_those_kept_out_of_training_are_shown(
-    recognizer: Recognizer, source: DataSource, tmp_path: Path
-) -> None:
+def test_of_untagged_posts_held_out_ones_are_shown(recognizer: Recognizer, source: DataSource, tmp_path: Path) -> None:
     assert source.images is not None
     lines = [json.dumps({"id": f"post {i}", "text": "hi", "image": str(source.images / f"{i}.png")}) for i in (0, 2, 4)]
     (source.path / "posts.jsonl").write_text("\n".join(lines), "utf-8")
@@ -97,7 +93,7 @@ def test_of_untagged_posts_those_kept_out_of_training_are_shown(
     assert titles(others)[0].startswith("(a) before CMIB, 3 posts")
 
 
-def test_where_all_images_are_broken_the_alignment_alone_is_left_out(
+def test_broken_images_leave_out_the_alignment(
     recognizer: Recognizer, source: DataSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert source.images is not None
@@ -113,23 +109,12 @@ def test_where_all_images_are_broken_the_alignment_alone_is_left_out(
 
 
 @pytest.mark.parametrize("types", [["PER"], ["PER", "LOC"], ["PER", "LOC", "ORG", "MISC"]])
-def test_the_title_of_a_confusion_matrix_is_not_cut_off(types: list[str]) -> None:
+def test_the_confusion_matrix_shows_its_whole_title(types: list[str]) -> None:
     figure = confusion_matrix([[1] * (len(types) + 1)] * (len(types) + 1), types)
     figure.draw_without_rendering()
     title = figure.axes[0].title.get_window_extent()
     assert title.x0 >= 0
     assert title.x1 <= figure.bbox.x1
-
-
-def test_an_interrupted_command_ends_with_a_line(
-    source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("training.cli.figures.load", interrupt)
-    assert main(["--data", str(source.path), "--split", "test", "--output", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "smner-figures: interrupted\n"
 
 
 def test_the_curves_are_those_of_the_whole_run(overfitted: tuple[RunResult, DataSource]) -> None:
@@ -138,9 +123,7 @@ def test_the_curves_are_those_of_the_whole_run(overfitted: tuple[RunResult, Data
     assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 41))
 
 
-def test_a_mistake_of_the_caller_is_one_line_and_exit_status_2(
-    source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_one_line(source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--data", str(source.path), "--split", "test", "--output", str(tmp_path), "--device", "cpu"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("smner-figures: ")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from model import Recognizer, SMNERProcessor
 from model.modeling.spans import enumerate_spans
 from training.data.dataset import IGNORED, Collator, Example, PostDataset
-from training.data.posts import LabelledPost, TypedWords, UnusableImage
+from training.data.posts import LabeledPost, TypedWords, UnusableImage
 from training.data.readers import read_posts
 from training.features.image_features import ImageFeatureFile, ImageFeatures
 
@@ -17,12 +17,12 @@ LABELS = {"O": 0, "PER": 1, "LOC": 2}
 RAW = "RT @Ann: can't wait for the 2nd game in St. Louis 👍🏽 http://t.co/aB9"
 
 
-def post(words: str, *entities: tuple[int, int, str], tagged: bool = True, image: Path | None = None) -> LabelledPost:
+def post(words: str, *entities: tuple[int, int, str], tagged: bool = True, image: Path | None = None) -> LabeledPost:
     typed = tuple(TypedWords(*entity) for entity in entities)
-    return LabelledPost(words, tuple(words.split()), typed if tagged else None, image)
+    return LabeledPost(words, tuple(words.split()), typed if tagged else None, image)
 
 
-def labels(processor: SMNERProcessor, posts: list[LabelledPost], *, max_span_width: int) -> list[list[int]]:
+def labels(processor: SMNERProcessor, posts: list[LabeledPost], *, max_span_width: int) -> list[list[int]]:
     dataset = PostDataset(posts, processor)
     batch = Collator(processor, LABELS, max_span_width)([dataset[i] for i in range(len(posts))])
     assert batch["labels"].dtype == torch.int64
@@ -30,8 +30,8 @@ def labels(processor: SMNERProcessor, posts: list[LabelledPost], *, max_span_wid
     return rows
 
 
-def test_a_batch_of_different_lengths_is_labelled(processor: SMNERProcessor) -> None:
-    """Words 0 1 2 and 0 1; the spans are, by width and then by first word, 0 1 2 | 01 12 (of three words, two wide)."""
+def test_a_batch_of_different_lengths_is_labeled(processor: SMNERProcessor) -> None:
+    """Words 0 1 2 and 0 1. The spans, by width and then by first word, are 0 1 2 | 01 12."""
     long = post("Ann Lee ran", (0, 1, "PER"))
     short = post("in Rome", (1, 1, "LOC"))
     assert labels(processor, [long, short], max_span_width=2) == [
@@ -40,28 +40,26 @@ def test_a_batch_of_different_lengths_is_labelled(processor: SMNERProcessor) -> 
     ]
 
 
-def test_an_entity_wider_than_the_widest_span_is_not_labelled(processor: SMNERProcessor) -> None:
+def test_an_entity_beyond_max_span_width_is_unlabeled(processor: SMNERProcessor) -> None:
     wide = post("Ann van Lee", (0, 2, "PER"))
     assert labels(processor, [wide], max_span_width=2) == [[0, 0, 0, 0, 0]]
     assert labels(processor, [wide], max_span_width=3) == [[0, 0, 0, 0, 0, 1]]
 
 
-def test_an_untagged_post_is_ignored_and_a_post_tagged_with_nothing_is_not(processor: SMNERProcessor) -> None:
+def test_only_untagged_posts_are_ignored(processor: SMNERProcessor) -> None:
     untagged, empty = post("a b", tagged=False), post("a b")
     assert labels(processor, [untagged, empty], max_span_width=4) == [[IGNORED] * 3, [0, 0, 0]]
 
 
 @pytest.mark.parametrize("max_span_width", [1, 2, 4, 9])
-def test_the_spans_that_count_are_those_that_the_network_calls_real(
-    processor: SMNERProcessor, max_span_width: int
-) -> None:
+def test_labels_cover_the_networks_real_spans(processor: SMNERProcessor, max_span_width: int) -> None:
     dataset = PostDataset([post("a " * length) for length in (1, 3, 6)], processor)
     batch = Collator(processor, LABELS, max_span_width)([dataset[i] for i in range(3)])
     spans = enumerate_spans(batch["morphs"] != 0, max_span_width)
     assert torch.equal(batch["labels"] != IGNORED, spans.mask)
 
 
-def test_a_label_stands_at_the_span_that_the_network_calls_by_its_words(processor: SMNERProcessor) -> None:
+def test_labels_stand_at_the_networks_span_index(processor: SMNERProcessor) -> None:
     tagged = post("a b c d e f g", (1, 1, "PER"), (3, 5, "LOC"), (6, 6, "PER"))
     dataset = PostDataset([tagged, post("a b c d e f g h")], processor)
     batch = Collator(processor, LABELS, 4)([dataset[0], dataset[1]])
@@ -70,16 +68,16 @@ def test_a_label_stands_at_the_span_that_the_network_calls_by_its_words(processo
     assert found == [(1, 1), (6, 6), (3, 5)]
 
 
-def test_training_reads_a_text_as_serving_does(processor: SMNERProcessor, recognizer: Recognizer) -> None:
-    """A data file holds the words, a request the raw text: the same ids, places and morphs."""
+def test_training_reads_text_as_serving_does(processor: SMNERProcessor, recognizer: Recognizer) -> None:
+    """A data file has words, a request raw text; ids, word positions and morphs are equal."""
     served = recognizer.prepare(RAW).text
-    trained = PostDataset([LabelledPost("1", tuple(word.text for word in served.words), None)], processor).texts[0]
+    trained = PostDataset([LabeledPost("1", tuple(word.text for word in served.words), None)], processor).texts[0]
     for field in ("input_ids", "word_starts", "word_ends", "morphs"):
         assert getattr(trained, field) == getattr(served, field)
     assert len(trained.input_ids) > 40
 
 
-def test_training_reads_a_image_as_serving_does(
+def test_training_reads_images_as_serving_does(
     processor: SMNERProcessor, recognizer: Recognizer, tmp_path: Path, jpeg: bytes
 ) -> None:
     (tmp_path / "1.jpg").write_bytes(jpeg)
@@ -91,10 +89,10 @@ def test_training_reads_a_image_as_serving_does(
     assert torch.equal(trained, served)
 
 
-def test_training_batches_a_post_as_serving_does(processor: SMNERProcessor, tmp_path: Path, image: Image.Image) -> None:
+def test_training_batches_posts_as_serving_does(processor: SMNERProcessor, tmp_path: Path, image: Image.Image) -> None:
     image.save(tmp_path / "1.png")
     words = processor.tokenize(RAW).words
-    own = LabelledPost("1", tuple(word.text for word in words), None, tmp_path / "1.png")
+    own = LabeledPost("1", tuple(word.text for word in words), None, tmp_path / "1.png")
     dataset = PostDataset([own, post("hi")], processor, decode_images=True)
     trained, served = (
         Collator(processor, LABELS, 4).inputs([dataset[0], dataset[1]]),
@@ -104,13 +102,13 @@ def test_training_batches_a_post_as_serving_does(processor: SMNERProcessor, tmp_
     assert all(torch.equal(trained[key], served[key]) for key in served)
 
 
-def test_images_are_left_alone_unless_they_are_asked_for(processor: SMNERProcessor, tmp_path: Path) -> None:
+def test_images_are_not_decoded_unless_asked_for(processor: SMNERProcessor, tmp_path: Path) -> None:
     dataset = PostDataset([post("hi", image=tmp_path / "absent.png")], processor)
     assert not dataset.has_image(0)
     assert dataset[0].image is None
 
 
-def test_a_broken_image_is_a_post_without_one_and_is_remembered(processor: SMNERProcessor, tmp_path: Path) -> None:
+def test_a_broken_image_is_dropped_and_remembered(processor: SMNERProcessor, tmp_path: Path) -> None:
     (tmp_path / "1.jpg").write_bytes(b"\xff\xd8\xff")
     dataset = PostDataset([post("hi", image=tmp_path / "1.jpg")], processor, decode_images=True)
     assert dataset[0].image is None
@@ -119,16 +117,16 @@ def test_a_broken_image_is_a_post_without_one_and_is_remembered(processor: SMNER
 
 @pytest.fixture
 def ready(tmp_path: Path) -> ImageFeatureFile:
-    """Features of the photos 0 and 2, all of them noughts and twos."""
+    """Features of the images 0 and 2: all zeros and all twos."""
     features = torch.stack([torch.zeros(3, 2), torch.full((3, 2), 2.0)])
     save_file({"features": features}, tmp_path / "f.safetensors", {"image_ids": json.dumps(["0", "2"])})
     return ImageFeatureFile(tmp_path / "f.safetensors")
 
 
-def test_ready_features_are_those_of_the_image_that_the_post_names(
+def test_features_follow_the_image_a_post_names(
     processor: SMNERProcessor, tmp_path: Path, ready: ImageFeatureFile
 ) -> None:
-    """Post 2 used to have those of photo 2, whichever it named, and post 77 none."""
+    """Post 2 used to get those of image 2, whichever it named, and post 77 got none."""
     names = [{"id": "2", "image": "0.png"}, {"id": "77", "image": "2.png"}, {"id": "0", "image": "9.png"}, {"id": "0"}]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps({**own, "text": "hi"}) + "\n" for own in names), "utf-8")
     (tmp_path / "train.txt").write_text("IMGID:2\nhi\tO\n\nIMGID:9\nhi\tO\n", "utf-8")
@@ -143,12 +141,12 @@ def test_ready_features_are_those_of_the_image_that_the_post_names(
     assert [dataset.unusable_image(index) for index in range(len(dataset))] == [None, None, nine, None, None, nine]
 
 
-def test_a_dataset_tells_each_posts_length_in_sub_tokens(processor: SMNERProcessor) -> None:
+def test_length_counts_sub_tokens(processor: SMNERProcessor) -> None:
     dataset = PostDataset([post("ab c"), post("a")], processor)
     assert [dataset.length(i) for i in range(len(dataset))] == [5, 3]  # a letter each, [CLS] and [SEP]
 
 
-def test_masks_of_ready_features_stand_in_the_rows_of_their_posts(processor: SMNERProcessor) -> None:
+def test_feature_masks_stand_in_their_posts_rows(processor: SMNERProcessor) -> None:
     texts = [processor.tokenize(text) for text in ("a", "b", "c")]
     images = [ImageFeatures(torch.ones(3, 2).half(), torch.tensor([True, False, True])), None]
     examples = [Example(text, None, image) for text, image in zip(texts, [*images, images[0]], strict=True)]
@@ -158,8 +156,8 @@ def test_masks_of_ready_features_stand_in_the_rows_of_their_posts(processor: SMN
     assert batch["image_feature_mask"][[0, 2]].tolist() == [[True, False, True]] * 2
 
 
-def test_features_with_and_without_a_mask_may_share_a_batch(processor: SMNERProcessor) -> None:
-    """Two sources may have their own files; the mask is optional in each."""
+def test_features_with_and_without_mask_share_batches(processor: SMNERProcessor) -> None:
+    """Each source may have a file of its own, and the mask is optional in each."""
     masked = ImageFeatures(torch.ones(3, 2), torch.tensor([True, False, True]))
     whole = ImageFeatures(torch.ones(3, 2), None)
     examples = [Example(processor.tokenize("a"), None, image) for image in (whole, masked)]

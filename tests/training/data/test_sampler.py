@@ -22,66 +22,66 @@ def batches(indices: list[int]) -> list[list[int]]:
 
 
 def padding(indices: list[int]) -> int:
-    """Positions that are filled up when batches are padded to their longest."""
+    """Positions filled when batches are padded to their longest post."""
     return sum(max(LENGTHS[i] for i in batch) - LENGTHS[j] for batch in batches(indices) for j in batch)
 
 
 @pytest.mark.parametrize("size", [1, 7, 8, POSTS, 1000])
-def test_every_post_comes_once_in_an_epoch(size: int) -> None:
+def test_an_epoch_has_every_post_once(size: int) -> None:
     assert sorted(order(size=size)) == list(range(POSTS))
 
 
-def test_its_length_is_the_number_of_posts() -> None:
+def test_length_is_the_number_of_posts() -> None:
     assert len(GroupedSampler(LENGTHS, IMAGES, batch_size=SIZE, seed=0)) == POSTS
 
 
-def test_posts_with_a_image_share_batches_but_for_the_remainder_at_the_end() -> None:
-    """What does not fill a batch of its kind is at most SIZE − 1 posts of each kind: two batches."""
+def test_posts_with_images_share_batches() -> None:
+    """Except in the last two batches: of each kind at most SIZE − 1 posts are left over."""
     kinds = [{IMAGES[i] for i in batch} for batch in batches(order())]
     assert all(len(kind) == 1 for kind in kinds[:-2])
     assert sum(kind == {True} for kind in kinds) >= sum(IMAGES) // SIZE
 
 
-def test_batches_with_and_without_images_alternate_in_random_order() -> None:
+def test_batches_of_both_kinds_are_shuffled() -> None:
     kinds = [IMAGES[batch[0]] for batch in batches(order())[:-2]]
     assert kinds not in (sorted(kinds), sorted(kinds, reverse=True))
 
 
-def test_each_epoch_has_its_own_order_and_its_own_batches() -> None:
+def test_each_epoch_has_its_own_batches() -> None:
     first, second = order(0), order(1)
     assert first != second
     assert {frozenset(batch) for batch in batches(first)} != {frozenset(batch) for batch in batches(second)}
 
 
-def test_seed_and_epoch_alone_decide_the_order() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     assert order(3, seed=5) == order(3, seed=5)
     assert order(3, seed=5) != order(3, seed=6)
 
 
-def test_the_next_epoch_is_the_same_whether_or_not_the_one_before_was_read() -> None:
+def test_order_does_not_depend_on_earlier_epochs() -> None:
     sampler = GroupedSampler(LENGTHS, IMAGES, batch_size=SIZE, seed=0)
     list(sampler)
     sampler.set_epoch(1)
     assert list(sampler) == order(1)
 
 
-def test_similar_lengths_go_together_so_that_little_is_padded() -> None:
+def test_similar_lengths_share_batches() -> None:
     shuffled = random.Random(0).sample(range(POSTS), POSTS)
     assert padding(order()) < padding(shuffled) / 3
 
 
 @pytest.mark.parametrize("kind", [True, False])
-def test_posts_of_one_kind_alone_are_sampled_too(kind: bool) -> None:
+def test_posts_of_one_kind_are_sampled(kind: bool) -> None:
     sampler = GroupedSampler([3, 1, 2], [kind] * 3, batch_size=2, seed=0)
     assert sorted(sampler) == [0, 1, 2]
 
 
-def test_no_posts_have_an_empty_order() -> None:
+def test_no_posts_give_an_empty_order() -> None:
     assert list(GroupedSampler([], [], batch_size=2, seed=0)) == []
 
 
 @pytest.mark.parametrize(("posts", "processes"), [(POSTS, 2), (POSTS, 4), (295, 4), (16, 2)])
-def test_several_processes_together_see_a_single_ones_batches(posts: int, processes: int) -> None:
+def test_distributed_processes_share_each_batch(posts: int, processes: int) -> None:
     """Four processes with two posts each; 295 posts leave seven for the last batch."""
     settings = {"batch_size": SIZE, "seed": 0}
     whole = batches(list(GroupedSampler(LENGTHS[:posts], IMAGES[:posts], **settings)))
@@ -96,8 +96,8 @@ def test_several_processes_together_see_a_single_ones_batches(posts: int, proces
     assert [[i for part in step for i in part] for step in zip(*parts, strict=True)] == whole
 
 
-def test_no_process_stays_without_a_post_in_the_last_batch() -> None:
-    """Nine posts in batches of eight: the ninth is seen by both."""
+def test_no_process_goes_without_a_post() -> None:
+    """Nine posts in batches of eight: both processes see the ninth."""
     samplers = [
         GroupedSampler([1] * 9, [False] * 9, batch_size=8, seed=0, process=process, processes=2) for process in (0, 1)
     ]

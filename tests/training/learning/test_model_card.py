@@ -5,7 +5,7 @@ import pytest
 
 from training.learning.model_card import model_card
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import Scores
+from training.scoring.scores import Scores
 
 
 def card(recipe: Recipe, **changes: Any) -> str:

@@ -15,16 +15,18 @@ import training.learning.images
 import training.learning.run
 from model import SMNER, Recognizer
 from model.checkpoint import CHECKSUM_FILE, WEIGHTS_FILE, load_model
-from training.cli.evaluate import evaluate
 from training.data.dataset import PostDataset
-from training.data.posts import DatasetError, LabelledPost
+from training.data.errors import DatasetError
+from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 from training.data.training_data import TrainingData, held_out_posts
 from training.features.image_features import ImageFeatureFile
 from training.learning.run import RunResult, train
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
-from training.scoring.evaluation import Predictions, Scores, predict
+from training.scoring.prediction import predict
+from training.scoring.report import evaluate
+from training.scoring.scores import Predictions, Scores
 
 CHECKPOINT_FILES = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
@@ -428,7 +430,7 @@ def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSourc
 
 
 def test_held_out_posts_are_the_same_whatever_their_order() -> None:
-    posts = [LabelledPost(str(i), ("a",), None) for i in range(100)]
+    posts = [LabeledPost(str(i), ("a",), None) for i in range(100)]
     kept_out = held_out_posts(posts, 10)
     assert len(kept_out) == 10
     assert held_out_posts(reversed(posts), 10) == kept_out[::-1]

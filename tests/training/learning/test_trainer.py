@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 from model import SMNER
 from training.data.dataset import Collator, Example, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.data.sampler import GroupedSampler
 from training.data.sources import DataSource
 from training.learning.encoders import build
@@ -25,7 +25,7 @@ Make = Callable[..., SMNERTrainer]
 def make(recipe: Recipe, source: DataSource, tmp_path: Path) -> Make:
     """A trainer for the eight posts, with changes to the recipe; four posts have photos, decoded each time."""
 
-    def trainer(*, valid: list[LabelledPost] | None = None, **changes: Any) -> SMNERTrainer:
+    def trainer(*, valid: list[LabeledPost] | None = None, **changes: Any) -> SMNERTrainer:
         changed = recipe.model_copy(update=changes)
         model, processor = build(changed, TYPES)
         collator = Collator(processor, model.config.label2id, changed.max_span_width)
@@ -170,7 +170,7 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero(make: Make) -
 
 
 def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    post = LabelledPost("1", ("Ann", "ran"), (TypedWords(0, 0, "PER"),))
+    post = LabeledPost("1", ("Ann", "ran"), (TypedWords(0, 0, "PER"),))
     trainer = make(valid=[post])
     trainer.valid_sets = dict.fromkeys("ab", trainer.valid_sets["eight"])
     answers = iter([[(TypedWords(0, 0, "PER"),)], [(TypedWords(1, 1, "PER"),)]])
@@ -180,7 +180,7 @@ def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeyp
 
 
 def test_it_stops_when_f1_has_not_risen_for_the_recipes_patience(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(valid=[LabelledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=20, patience=2)
+    trainer = make(valid=[LabeledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=20, patience=2)
     nothing, right = (), (TypedWords(0, 0, "PER"),)
     answers = iter([nothing, nothing, nothing, *[right] * 17])
     monkeypatch.setattr("training.learning.trainer.predict", lambda *_, **__: [next(answers)])
@@ -189,7 +189,7 @@ def test_it_stops_when_f1_has_not_risen_for_the_recipes_patience(make: Make, mon
 
 
 def test_the_network_that_is_kept_is_the_one_with_the_best_f1(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make(valid=[LabelledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=4, patience=0)
+    trainer = make(valid=[LabeledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=4, patience=0)
     right, nothing = [(TypedWords(0, 0, "PER"),)], [()]
     answers, weights = iter([nothing, right, nothing, nothing]), []
 

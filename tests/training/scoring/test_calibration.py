@@ -1,11 +1,11 @@
 import pytest
 
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.scoring.calibration import Bin, Calibration, calibration
-from training.scoring.evaluation import ScoredEntity, ScoredPredictions
+from training.scoring.scores import ScoredEntity, ScoredPredictions
 
 PER, LOC = TypedWords(0, 1, "PER"), TypedWords(3, 3, "LOC")
-POST = LabelledPost("1", ("Ann", "Lee", "in", "Rome"), (PER, LOC))
+POST = LabeledPost("1", ("Ann", "Lee", "in", "Rome"), (PER, LOC))
 
 
 def found(*scored: tuple[TypedWords, float]) -> tuple[ScoredEntity, ...]:
@@ -27,8 +27,8 @@ def test_the_error_by_hand() -> None:
     assert (high.score, high.accuracy) == pytest.approx((0.8, 1 / 3))
 
 
-def test_errors_of_different_bins_do_not_make_up_for_each_other() -> None:
-    """0.2 too low in one bin and 0.2 too high in the other is an error of 0.2, though the mean score is right."""
+def test_errors_of_different_bins_do_not_cancel() -> None:
+    """0.2 too low in one bin and 0.2 too high in the other make an error of 0.2, although the mean score is right."""
     wrong = LOC._replace(type="PER")
     predicted = [found((PER, 0.8)), found((wrong, 0.2))]
     assert calibration([POST, POST], predicted, bins=2).ece == pytest.approx(0.2)
@@ -36,14 +36,14 @@ def test_errors_of_different_bins_do_not_make_up_for_each_other() -> None:
 
 
 @pytest.mark.parametrize(("score", "low"), [(0.1, 0.0), (0.3, 0.2), (0.7, 0.6), (0.700001, 0.7), (1.0, 0.9)])
-def test_a_score_on_an_edge_belongs_to_the_bin_below(score: float, low: float) -> None:
+def test_an_edge_belongs_to_the_bin_below(score: float, low: float) -> None:
     (only,) = calibration([POST], [found((PER, score))]).bins
     assert only.low == low
 
 
-def test_without_predictions_there_is_nothing_to_say() -> None:
+def test_without_predictions_the_error_is_none() -> None:
     assert calibration([POST], [()]) == Calibration(None, [])
 
 
-def test_what_was_missed_plays_no_part() -> None:
+def test_missed_entities_do_not_count() -> None:
     assert calibration([POST], [found((PER, 1.0))]).ece == 0

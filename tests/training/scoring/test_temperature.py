@@ -5,11 +5,11 @@ import torch
 
 from model import SMNER, Recognizer, SMNERProcessor
 from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.data.sources import DataSource
 from training.learning.run import RunResult
 from training.scoring.calibration import calibration
-from training.scoring.evaluation import predict, predict_scored
+from training.scoring.prediction import predict, predict_scored
 from training.scoring.temperature import fit_temperature, likeliest_temperature
 
 
@@ -18,22 +18,20 @@ def entities(*, logit: float, right: int, of: int) -> tuple[torch.Tensor, torch.
     return torch.tensor([[0.0, logit]]).expand(of, 2), torch.arange(of) < right
 
 
-def test_scores_become_the_share_that_is_right() -> None:
-    """All have logit 4, score 0.982; three quarters are right: 1 / (1 + exp(−4/T)) = 3/4 at T = 4 / ln 3."""
-    assert likeliest_temperature(*entities(logit=4, right=7500, of=10000)) == pytest.approx(4 / math.log(3), rel=0.01)
+@pytest.mark.parametrize(
+    ("logit", "right", "of", "temperature"),
+    [
+        (4, 7500, 10000, 4 / math.log(3)),  # too sure: 1 / (1 + exp(−4/T)) = 3/4
+        (1, 9000, 10000, 1 / math.log(9)),  # not sure enough: 1 / (1 + exp(−1/T)) = 9/10
+        (4, 4, 4, 4 / math.log(5)),  # four right ones do not make a score of 1: Platt's target is 5/6
+    ],
+)
+def test_scores_become_the_fraction_right(logit: float, right: int, of: int, temperature: float) -> None:
+    fitted = likeliest_temperature(*entities(logit=logit, right=right, of=of))
+    assert fitted == pytest.approx(temperature, rel=0.01)
 
 
-def test_scores_that_are_too_low_are_raised() -> None:
-    """Logit 1 and nine tenths right: T = 1 / ln 9."""
-    assert likeliest_temperature(*entities(logit=1, right=9000, of=10000)) == pytest.approx(1 / math.log(9), rel=0.01)
-
-
-def test_four_entities_that_are_all_right_do_not_make_scores_of_one() -> None:
-    """Platt's target is 5/6, so T = 4 / ln 5."""
-    assert likeliest_temperature(*entities(logit=4, right=4, of=4)) == pytest.approx(4 / math.log(5), rel=0.01)
-
-
-def test_without_entities_scores_are_left_as_they_are() -> None:
+def test_without_entities_temperature_is_one() -> None:
     assert likeliest_temperature(torch.zeros(0, 5), torch.zeros(0, dtype=torch.bool)) == 1
 
 
@@ -46,12 +44,10 @@ def always(smner: SMNER, *, logit: float) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_model_is_calibrated_on_the_entities_that_it_finds(
-    smner: SMNER, processor: SMNERProcessor, training: bool
-) -> None:
-    """Each of 300 posts of two words is taken for two PER, one of them right; a logit of 2.2 scores 0.9."""
+def test_temperature_is_fitted_to_found_entities(smner: SMNER, processor: SMNERProcessor, training: bool) -> None:
+    """In each of 300 posts both words are taken for PER, and one is right; a logit of 2.2 is a score of 0.9."""
     always(smner, logit=2.2)
-    posts = [LabelledPost(str(i), ("a", "b"), (TypedWords(0, 0, "PER"),)) for i in range(300)]
+    posts = [LabeledPost(str(i), ("a", "b"), (TypedWords(0, 0, "PER"),)) for i in range(300)]
     dataset = PostDataset(posts, processor)
     collator = Collator(processor, smner.config.label2id, smner.config.max_span_width)
     before = calibration(posts, predict_scored(smner, dataset, collator))
@@ -66,10 +62,10 @@ def test_the_model_is_calibrated_on_the_entities_that_it_finds(
     assert predict(smner, dataset, collator)[0] == (TypedWords(0, 0, "PER"), TypedWords(1, 1, "PER"))
 
 
-def test_a_run_leaves_the_temperature_of_its_valid_splits_in_the_checkpoint(
+def test_a_checkpoint_has_its_runs_fitted_temperature(
     overfitted: tuple[RunResult, DataSource],
 ) -> None:
-    """The run knows its sixteen entities by heart but is far from sure of them: the scores have to rise."""
+    """The run knows its sixteen entities by heart, but its scores are far too low."""
     result, source = overfitted
     recognizer = Recognizer.from_pretrained(result.checkpoint, device="cpu")
     config = recognizer.model.config

@@ -2,18 +2,14 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 from seqeval.metrics import classification_report
 
-from model import SMNER, Recognizer, SMNERProcessor
-from training.data.dataset import Collator, PostDataset
-from training.data.posts import LabelledPost, TypedWords
+from training.data.posts import LabeledPost, TypedWords
 from training.data.readers import read_posts
-from training.scoring.evaluation import (
+from training.scoring.scores import (
     Predictions,
     Scores,
     mentions,
-    predict,
     score,
     score_by_mention,
     score_by_type,
@@ -23,9 +19,9 @@ from training.scoring.evaluation import (
 TYPES = ("PER", "LOC", "ORG", "MISC")
 
 
-def post(words: str, *entities: tuple[int, int, str], tagged: bool = True) -> LabelledPost:
+def post(words: str, *entities: tuple[int, int, str], tagged: bool = True) -> LabeledPost:
     typed = tuple(TypedWords(*entity) for entity in entities)
-    return LabelledPost(words, tuple(words.split()), typed if tagged else None)
+    return LabeledPost(words, tuple(words.split()), typed if tagged else None)
 
 
 def found(*posts: list[tuple[int, int, str]]) -> Predictions:
@@ -39,13 +35,13 @@ def scores(correct: int, predicted: int, gold: int) -> Scores:
 POSTS = [post("Ann Lee in Rome", (0, 1, "PER"), (3, 3, "LOC")), post("Rome and Oslo", (0, 0, "LOC"), (2, 2, "LOC"))]
 
 
-def test_precision_recall_and_f1_by_hand() -> None:
+def test_precision_recall_f1_by_hand() -> None:
     """Of 4 gold entities 2 are found; a third prediction has the wrong end, a fourth and a fifth the wrong type."""
     predicted = found([(0, 0, "PER"), (3, 3, "LOC")], [(0, 0, "LOC"), (2, 2, "ORG"), (1, 1, "ORG")])
     assert score(POSTS, predicted) == Scores(precision=2 / 5, recall=2 / 4, f1=4 / 9, support=4)
 
 
-def test_everything_right_is_one_and_nothing_right_is_zero() -> None:
+def test_all_right_is_one_and_none_zero() -> None:
     assert score(POSTS, found([(0, 1, "PER"), (3, 3, "LOC")], [(0, 0, "LOC"), (2, 2, "LOC")])) == Scores(1, 1, 1, 4)
     assert score(POSTS, found([(1, 1, "PER")], [])) == Scores(0, 0, 0, 4)
 
@@ -54,11 +50,11 @@ def test_everything_right_is_one_and_nothing_right_is_zero() -> None:
     ("posts", "predicted", "support"),
     [([post("a")], found([]), 0), ([post("a")], found([(0, 0, "PER")]), 0), (POSTS, found([], []), 4)],
 )
-def test_a_score_without_a_denominator_is_zero(posts: list[LabelledPost], predicted: Predictions, support: int) -> None:
+def test_a_score_without_a_denominator_is_zero(posts: list[LabeledPost], predicted: Predictions, support: int) -> None:
     assert score(posts, predicted) == Scores(0.0, 0.0, 0.0, support)
 
 
-def test_the_same_words_in_another_post_are_another_entity() -> None:
+def test_entities_of_different_posts_do_not_match() -> None:
     assert score([post("Rome", (0, 0, "LOC")), post("Rome")], found([], [(0, 0, "LOC")])).f1 == 0
 
 
@@ -70,8 +66,8 @@ def test_each_type_has_its_own_scores() -> None:
     assert by_type["ORG"] == Scores(0, 0, 0, 0)
 
 
-def test_mentions_seen_in_training_are_scored_apart() -> None:
-    """Rome is seen, in whatever casing; Ann Lee and Oslo are not, nor is the wrong guess "and"."""
+def test_seen_mentions_are_scored_apart() -> None:
+    """Rome is seen, in any case; Ann Lee and Oslo are not, nor is the wrong guess "and"."""
     seen = mentions([post("ROME wins", (0, 0, "ORG")), post("Ann", tagged=False)])
     assert seen == {"rome"}
     predicted = found([(0, 1, "PER")], [(0, 0, "LOC"), (1, 1, "LOC")])
@@ -91,8 +87,8 @@ def test_each_width_has_its_own_scores() -> None:
     }
 
 
-def perturbed(posts: list[LabelledPost], seed: int) -> Predictions:
-    """Gold with a fifth dropped, a fifth retyped, a fifth cut at the front, and false alarms between."""
+def perturbed(posts: list[LabeledPost], seed: int) -> Predictions:
+    """Gold with a fifth dropped, a fifth retyped, a fifth cut at the front, and false alarms in between."""
     random_ = random.Random(seed)
     predictions: Predictions = []
     for each in posts:
@@ -119,7 +115,7 @@ def tags(words: int, entities: tuple[TypedWords, ...]) -> list[str]:
 
 
 @pytest.mark.parametrize("dataset", ["twitter2015", "twitter2017"])
-def test_scores_on_real_posts_are_seqevals(shared_data: Path, dataset: str) -> None:
+def test_scores_equal_seqevals_on_real_posts(shared_data: Path, dataset: str) -> None:
     posts = read_posts(shared_data / dataset / "valid.txt")
     predicted = perturbed(posts, seed=1)
     gold_tags = [tags(len(each.words), each.entities or ()) for each in posts]
@@ -129,49 +125,4 @@ def test_scores_on_real_posts_are_seqevals(shared_data: Path, dataset: str) -> N
     for name, own in ours.items():
         expected = [theirs[name][key] for key in ("precision", "recall", "f1-score", "support")]
         assert [own.precision, own.recall, own.f1, own.support] == pytest.approx(expected, abs=1e-12)
-    assert 0.4 < ours["micro avg"].f1 < 0.9  # the perturbation left something of both kinds
-
-
-def collator_of(model: SMNER, processor: SMNERProcessor) -> Collator:
-    return Collator(processor, model.config.label2id, model.config.max_span_width)
-
-
-TEXTS = ["Kawhi Leonard won it", "hi", "Game of Thrones in St . Louis", "@ NBA # Raptors 2019 final"]
-
-
-def test_predictions_are_the_recognizers_in_the_order_of_the_posts(
-    recognizer: Recognizer, processor: SMNERProcessor
-) -> None:
-    dataset = PostDataset([post(text, tagged=False) for text in TEXTS], processor)
-    predicted = predict(recognizer.model, dataset, collator_of(recognizer.model, processor), batch_size=2)
-    for text, own in zip(TEXTS, predicted, strict=True):
-        words = text.split()
-        ours = [(" ".join(words[entity.start : entity.end + 1]), entity.type) for entity in own]
-        assert ours == [(entity.word, entity.entity_group) for entity in recognizer.recognize(text)]
-    assert sum(map(len, predicted)) >= 4
-
-
-def test_a_gold_entity_wider_than_the_widest_span_is_a_miss(smner: SMNER, processor: SMNERProcessor) -> None:
-    """Five words, and the network looks at four: support counts it, nothing can find it."""
-    with torch.no_grad():
-        for parameter in smner.classifier.parameters():
-            parameter.zero_()
-        parameter.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0, 0.0]))  # the last bias: every span is a PER
-    dataset = PostDataset([post("a b c d e", (0, 4, "PER")), post("a b", (0, 0, "PER"), (1, 1, "PER"))], processor)
-    predicted = predict(smner, dataset, collator_of(smner, processor))
-    assert score(dataset.posts, predicted) == scores(correct=2, predicted=7, gold=3)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_predicting_leaves_the_mode_as_it_was_and_draws_nothing(
-    smner: SMNER, processor: SMNERProcessor, training: bool
-) -> None:
-    dataset = PostDataset([post(text) for text in TEXTS], processor)
-    smner.train(training)
-    first = predict(smner, dataset, collator_of(smner, processor))
-    assert smner.training == training
-    assert predict(smner, dataset, collator_of(smner, processor)) == first
-
-
-def test_no_posts_have_no_predictions(smner: SMNER, processor: SMNERProcessor) -> None:
-    assert predict(smner, PostDataset([], processor), collator_of(smner, processor)) == []
+    assert 0.4 < ours["micro avg"].f1 < 0.9  # the perturbation left some right and some wrong
