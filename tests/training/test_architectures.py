@@ -14,7 +14,7 @@ from training.cli.train import main
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost, TypedWords
 from training.data.sources import DataSource
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.recipes.recipe import Recipe
 

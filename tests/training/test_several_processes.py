@@ -18,7 +18,7 @@ from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from model.modeling.bottleneck import Gaussian
 from tests.training.noiseless import without_noise
 from training.data.sources import DataSource
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.run import train
 from training.recipes.recipe import Recipe
 

@@ -20,7 +20,6 @@ from training.data.sources import DataSource
 from training.data.training_data import Part, TrainingData
 from training.features.image_features import ImageFeatureFile
 from training.learning.distributed import join_processes, on_main_process
-from training.learning.encoders import build
 from training.learning.images import (
     Features,
     check_images,
@@ -31,6 +30,7 @@ from training.learning.images import (
     report_images,
 )
 from training.learning.model_card import model_card
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.run_folder import (
     CHECKPOINTS_FOLDER,

@@ -12,7 +12,7 @@ from tests.benchmarks.quality.cells import Setting
 from tests.benchmarks.quality.data import QualityData, prepare
 from tests.benchmarks.quality.systems import System
 from training.data.sources import DataSource
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 

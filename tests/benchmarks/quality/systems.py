@@ -22,7 +22,7 @@ from tests.benchmarks.quality.data import QualityData
 from tests.benchmarks.quality.span_classifier import TextSpanClassifier
 from tests.benchmarks.quality.taggers import TagCollator, TaggerTrainer, TagObjective, WordTagger
 from training.data.dataset import Collator
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe

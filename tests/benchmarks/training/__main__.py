@@ -36,7 +36,7 @@ from tests.benchmarks.training.ways import PaddedCollator, Way, padded_length, q
 from training.data.dataset import Collator, PostDataset
 from training.features.image_encoder import FrozenImageEncoder
 from training.features.image_features import ImageFeatureFile
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe

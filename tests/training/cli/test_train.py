@@ -17,7 +17,7 @@ from model import SMNER, Recognizer, SMNERProcessor
 from training.cli import evaluate
 from training.cli.train import add_arguments, main
 from training.data.sources import DataSource
-from training.learning.encoders import build
+from training.learning.network import build
 from training.recipes.recipe import Recipe, recipe_names
 
 

@@ -12,7 +12,7 @@ from training.data.dataset import Collator, Example, PostDataset
 from training.data.posts import LabeledPost, TypedWords
 from training.data.sampler import GroupedSampler
 from training.data.sources import DataSource
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Where pretrained encoders come from, and the network built around them."""
+"""Builds the network of a recipe around its pretrained encoders."""
 
 from importlib.resources import files
 from typing import Any
@@ -14,11 +14,11 @@ from training.recipes.recipe import Recipe
 
 
 def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = None) -> tuple[SMNER, SMNERProcessor]:
-    """The network of a recipe, its encoders pretrained and the rest random, and its processor.
+    """Build a recipe's network, its encoders pretrained and the rest random, and its processor.
 
     Args:
-        types: the entity types to recognise.
-        image_feature_size: C of ready features from an encoder that the recipe does not name.
+        types: the entity types to recognize.
+        image_feature_size: C of ready features, if an encoder other than the recipe's made them.
     """
     foreign = image_feature_size is not None
     config = SMNERConfig(
@@ -44,7 +44,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
     if model.image_encoder is not None:
         model.image_encoder.requires_grad_(recipe.fine_tune_image_encoder)
     if getattr(model.text_encoder, "pooler", None) is not None:
-        model.text_encoder.pooler.requires_grad_(False)  # h_t^g is the state of [CLS]; the pooler is never used
+        model.text_encoder.pooler.requires_grad_(False)  # unused: h_t^g is the state of [CLS]
     tokenizer = load_tokenizer(_located(recipe.tokenizer or recipe.text_encoder))
     return model, SMNERProcessor(
         tokenizer,
@@ -55,7 +55,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
 
 
 def _max_tokens(text_encoder: Any) -> int:
-    """Sub-tokens that fit; RoBERTa and its kin count positions from behind the padding token's id, BERT from 0.
+    """How many sub-tokens fit; RoBERTa and its kin count positions from after the padding token's id, BERT from 0.
 
     Raises:
         ValueError: the encoder does not say.
@@ -67,7 +67,7 @@ def _max_tokens(text_encoder: Any) -> int:
     fit = int(getattr(config, "max_position_embeddings", None) or 0) - unused
     if fit <= 0:
         raise ValueError(
-            f"text encoder {config.model_type}: it does not say how many sub-tokens it reads; BERT's kin do"
+            f"text encoder {config.model_type}: its configuration does not say how many sub-tokens it reads"
         )
     return fit
 
@@ -75,12 +75,12 @@ def _max_tokens(text_encoder: Any) -> int:
 def _text_config(encoder: str) -> Any:
     scheme, _, name = encoder.partition(":")
     config = AutoConfig.for_model(name) if scheme == "config" else AutoConfig.from_pretrained(_located(encoder))
-    config.name_or_path = ""  # a folder of this machine has no business in a checkpoint
-    config.dtype = torch.float32  # many are published in half precision, in which nothing is trained
+    config.name_or_path = ""  # else a path of this machine would be in the checkpoint
+    config.dtype = torch.float32  # many are published in half precision, which is too coarse to train in
     return config
 
 
 def _located(source: str) -> str:
-    """``package:NAME`` to the folder inside the installed package; hub ids and folders are left as they are."""
+    """Resolve ``package:NAME`` to the folder in the installed package; leave hub ids and folders as they are."""
     scheme, _, name = source.partition(":")
     return str(files(name) / "model") if scheme == "package" else source

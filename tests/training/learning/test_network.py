@@ -11,7 +11,7 @@ from model import SMNER
 from model.modeling.bottleneck import CRITICS
 from model.modeling.image_encoder import ImageEncoder
 from model.preprocessing.images import ImageSettings
-from training.learning.encoders import build
+from training.learning.network import build
 from training.learning.objective import Objective
 from training.recipes.recipe import Recipe
 
@@ -196,5 +196,5 @@ def test_an_encoder_that_does_not_say_how_much_it_reads_is_refused_by_its_name(
 ) -> None:
     shutil.copytree(text_encoder, tmp_path / "t5")
     T5Config(vocab_size=100, d_model=24, num_layers=1, num_heads=2, d_ff=8).save_pretrained(tmp_path / "t5")
-    with pytest.raises(ValueError, match="text encoder t5: it does not say how many sub-tokens it reads"):
+    with pytest.raises(ValueError, match="text encoder t5: its configuration does not say how many sub-tokens it reads"):
         build(recipe.model_copy(update={"text_encoder": str(tmp_path / "t5")}), ["PER"])
