@@ -126,7 +126,7 @@ def cosines(text: torch.Tensor, image: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_with_cmib_a_text_finds_its_image_among_a_hundred(with_cmib: Trained) -> None:
+def test_with_cmib_texts_retrieve_their_images(with_cmib: Trained) -> None:
     """At chance the own photo comes first for 1 % and has rank 50.5 in the mean."""
     bottleneck, seen = with_cmib.recognizer.model.bottleneck, with_cmib.seen
     assert bottleneck is not None
@@ -159,7 +159,7 @@ def test_the_distance_between_the_posteriors_falls_in_training(with_cmib: Traine
 
 
 @pytest.mark.slow
-def test_a_images_posterior_is_nearer_to_its_own_texts_than_to_anothers(with_cmib: Trained) -> None:
+def test_image_posterior_is_nearest_to_its_text(with_cmib: Trained) -> None:
     text, image = with_cmib.seen.text_posterior, with_cmib.seen.image_posterior
     assert text is not None
     assert image is not None
@@ -170,7 +170,7 @@ def test_a_images_posterior_is_nearer_to_its_own_texts_than_to_anothers(with_cmi
 
 
 @pytest.mark.slow
-def test_texts_and_images_lie_closer_together_behind_the_bottleneck_than_before_it(with_cmib: Trained) -> None:
+def test_bottleneck_narrows_the_modality_gap(with_cmib: Trained) -> None:
     """Figure 3 (a) and (b) of the paper, as numbers."""
     seen = with_cmib.seen
     assert seen.text_posterior is not None

@@ -54,7 +54,7 @@ def tiny(request: pytest.FixtureRequest, recipe: Recipe, tmp_path_factory: pytes
     return Tiny(architecture, folder, model, processor)
 
 
-def test_each_word_knows_its_sub_tokens_wherever_it_stands(tiny: Tiny) -> None:
+def test_each_word_knows_its_sub_tokens(tiny: Tiny) -> None:
     encoded = tiny.processor.tokenize_words(WORDS)
     tokens = tiny.processor.tokenizer.convert_ids_to_tokens(encoded.input_ids)
     pieces = tiny.architecture.pieces
@@ -65,7 +65,7 @@ def test_each_word_knows_its_sub_tokens_wherever_it_stands(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("post", POSTS)
-def test_every_word_of_a_raw_post_has_sub_tokens_and_its_own_place(tiny: Tiny, post: str) -> None:
+def test_every_raw_word_has_sub_tokens(tiny: Tiny, post: str) -> None:
     encoded = tiny.processor.tokenize(post)
     assert all(post[word.start : word.end] == word.text for word in encoded.words)
     starts, ends = encoded.word_starts, encoded.word_ends
@@ -74,7 +74,7 @@ def test_every_word_of_a_raw_post_has_sub_tokens_and_its_own_place(tiny: Tiny, p
     assert ends[-1] == len(encoded.input_ids) - 2  # before [SEP]
 
 
-def test_as_many_sub_tokens_are_taken_as_the_encoder_has_positions_for(tiny: Tiny) -> None:
+def test_max_tokens_equals_the_encoders_positions(tiny: Tiny) -> None:
     """An exclamation mark is one sub-token or, with its space, two; [CLS] and [SEP] are the others."""
     each = len(tiny.processor.tokenize("!").input_ids) - 2
     fitting = (MAX_TOKENS - 2) // each
@@ -84,12 +84,12 @@ def test_as_many_sub_tokens_are_taken_as_the_encoder_has_positions_for(tiny: Tin
         tiny.processor.tokenize("!" * (fitting + 1))
 
 
-def test_posts_are_padded_with_what_the_encoder_takes_for_padding(tiny: Tiny) -> None:
+def test_padding_uses_the_encoders_pad_token(tiny: Tiny) -> None:
     """RoBERTa tells by it which positions count."""
     assert tiny.processor.tokenizer.pad_token_id == tiny.model.text_encoder.config.pad_token_id
 
 
-def test_a_post_is_answered_in_a_batch_as_it_is_alone(tiny: Tiny) -> None:
+def test_batching_does_not_change_answers(tiny: Tiny) -> None:
     together, alone = tiny.logits(*POSTS), [tiny.logits(post)[0] for post in POSTS]
     for left, right in zip(together, alone, strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-4)
@@ -105,7 +105,7 @@ def test_morphs_at_the_input_leave_the_positions_right(tiny: Tiny, recipe: Recip
         torch.testing.assert_close(own, other, rtol=0, atol=1e-4)
 
 
-def test_a_checkpoint_answers_as_the_network_that_was_saved(tiny: Tiny, tmp_path: Path) -> None:
+def test_checkpoint_answers_like_the_saved_network(tiny: Tiny, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, tiny.model, tiny.processor, model_card="# tiny\n")
     loaded = Recognizer.from_pretrained(tmp_path, device="cpu")
     assert loaded.processor.max_tokens == MAX_TOKENS
@@ -142,7 +142,7 @@ def test_smner_train_takes_its_folder(tiny: Tiny, recipe: Recipe, source: DataSo
     assert Recognizer.from_pretrained(run, device="cpu").recognize("") == []
 
 
-def test_weights_published_in_half_precision_are_trained_in_single(tiny: Tiny, recipe: Recipe, tmp_path: Path) -> None:
+def test_half_precision_weights_are_trained_in_single(tiny: Tiny, recipe: Recipe, tmp_path: Path) -> None:
     published = tiny.architecture.save(tmp_path, half=True).state_dict()
     torch.save(ImageEncoder("timm:test_efficientnet").trunk.state_dict(), tmp_path / "image.pth")
     weights = {"pretrained": True, "image_encoder_weights": str(tmp_path / "image.pth")}

@@ -130,7 +130,7 @@ def test_a_run_killed_while(
     assert weights(train(four_epochs, [source], tmp_path / "run", resume=True).checkpoint) == expected
 
 
-def test_a_run_killed_at_any_moment_again_and_again_ends_with_the_same_bytes(
+def test_run_killed_repeatedly_ends_with_same_bytes(
     start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
 ) -> None:
     """The moments lie within the time that the last try took, so that most of them lie within a run."""
@@ -147,7 +147,7 @@ def test_a_run_killed_at_any_moment_again_and_again_ends_with_the_same_bytes(
     assert weights(go_on().checkpoint) == expected, f"killed after {moments} s"
 
 
-def test_a_finished_run_that_is_resumed_trains_no_step_more(
+def test_resuming_a_finished_run_trains_no_step(
     four_epochs: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trainer went on where a number of steps or the patience had stopped it: it looks only after a step."""
@@ -157,7 +157,7 @@ def test_a_finished_run_that_is_resumed_trains_no_step_more(
     assert weights(train(stopped, [source], tmp_path / "run", resume=True).checkpoint) == before
 
 
-def test_a_full_disk_is_said_in_a_line_and_the_checkpoint_before_stays_whole(
+def test_full_disk_keeps_the_previous_checkpoint(
     start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
 ) -> None:
     """Files may not grow beyond 20 kB once the first checkpoint is there."""
@@ -199,7 +199,7 @@ def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
-def test_sigterm_is_answered_as_ctrl_c_with_the_way_to_go_on(
+def test_sigterm_ends_a_run_like_ctrl_c(
     source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -208,7 +208,7 @@ def test_sigterm_is_answered_as_ctrl_c_with_the_way_to_go_on(
     assert capsys.readouterr().err == "smner-train: interrupted; the same command with --resume goes on\n"
 
 
-def test_checkpoints_that_are_not_whole_are_passed_over_and_removed(tmp_path: Path) -> None:
+def test_incomplete_checkpoints_are_removed(tmp_path: Path) -> None:
     for step, content in ((2, WHOLE), (4, WHOLE), (6, WHOLE[:-1]), (8, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
@@ -229,5 +229,5 @@ WHOLE = json.dumps(
 )
 
 
-def test_where_nothing_was_written_nothing_is_gone_on_from(tmp_path: Path) -> None:
+def test_without_checkpoints_nothing_is_resumed(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path / "nowhere") is None

@@ -174,18 +174,14 @@ def f1(recognizer: Recognizer, source: DataSource) -> float:
 
 
 @pytest.mark.slow
-def test_smner_reads_the_type_off_the_image_where_text_alone_cannot_know_it(
-    planted: Planted, with_images: Recognizer, text_f1: float
-) -> None:
+def test_smner_reads_the_type_off_the_image(planted: Planted, with_images: Recognizer, text_f1: float) -> None:
     print(f"F1 {f1(with_images, planted.right):.3f}, text alone {text_f1:.3f}")
     assert f1(with_images, planted.right) >= 0.95
     assert text_f1 <= GUESSED
 
 
 @pytest.mark.slow
-def test_other_posts_images_bring_it_back_to_the_texts_level(
-    planted: Planted, with_images: Recognizer, text_f1: float
-) -> None:
+def test_shuffled_images_bring_back_text_only_f1(planted: Planted, with_images: Recognizer, text_f1: float) -> None:
     shuffled = f1(with_images, planted.shuffled)
     print(f"F1 with other posts' photos {shuffled:.3f}, text alone {text_f1:.3f}")
     assert shuffled <= GUESSED
@@ -194,7 +190,7 @@ def test_other_posts_images_bring_it_back_to_the_texts_level(
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_entities_look_at_the_region_that_tells_their_type(planted: Planted, with_images: Recognizer) -> None:
+def test_entities_attend_to_the_telling_region(planted: Planted, with_images: Recognizer) -> None:
     """Looking everywhere alike, a span would give each of 17 keys 0.06."""
     model, file = with_images.model, planted.right.image_features
     assert file is not None

@@ -82,7 +82,7 @@ def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
     torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
 
 
-def test_torchrun_with_two_processes_trains_as_one_process_does(
+def test_torchrun_with_two_processes_equals_one(
     quiet: Recipe, twelve: DataSource, noiseless: None, tmp_path: Path
 ) -> None:
     half = quiet.model_copy(update={"batch_size": 2})
@@ -130,7 +130,7 @@ def test_dropped_images_and_noise_differ_between_processes(
     assert not torch.equal(torch.load(tmp_path / "0"), torch.load(tmp_path / "1"))
 
 
-def test_an_error_of_the_main_process_ends_the_others_too(
+def test_main_process_error_ends_the_others(
     recipe: Recipe, twelve: DataSource, together: Together, tmp_path: Path
 ) -> None:
     (tmp_path / "run").mkdir()

@@ -1,5 +1,6 @@
 """A dataset of eight posts, a text encoder small enough to train in seconds, and a recipe for both."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,14 @@ def overfitted(
     folder = tmp_path_factory.mktemp("overfitted")
     source = write_dataset(folder / "eight")
     return train(recipe.model_copy(update={"epochs": 40, "patience": 0}), [source], folder / "run"), source
+
+
+@pytest.fixture
+def untagged(source: DataSource, tmp_path: Path) -> DataSource:
+    """The eight texts without tags, the first four with a photo."""
+    records = [{"id": f"u{i}", "tokens": post.words} for i, post in enumerate(source.read("train"))]
+    for i, record in enumerate(records[:4]):
+        record["image"] = f"eight/images/{2 * i}.png"
+    path = tmp_path / "untagged.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
+    return DataSource(path)

@@ -41,7 +41,7 @@ def torch_attention(attention: CrossModalAttention) -> nn.MultiheadAttention:
 
 
 @pytest.mark.parametrize("output_weights", [True, False])
-def test_it_is_pytorchs_multi_head_attention_with_residual_norm_and_feed_forward(
+def test_attention_equals_pytorchs_multi_head_attention(
     attention: CrossModalAttention, states: Tensor, image: Tensor, output_weights: bool
 ) -> None:
     attended, _ = torch_attention(attention)(SPANS.place(states), image, image, key_padding_mask=~MASK)
@@ -60,9 +60,7 @@ def test_weights_are_those_of_pytorch(attention: CrossModalAttention, states: Te
     torch.testing.assert_close(weights, expected)
 
 
-def test_weights_sum_to_one_and_are_zero_on_masked_keys(
-    attention: CrossModalAttention, states: Tensor, image: Tensor
-) -> None:
+def test_weights_sum_to_one_and_skip_masked_keys(attention: CrossModalAttention, states: Tensor, image: Tensor) -> None:
     weights = attention(states, image, MASK, SPANS, output_weights=True).weights
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, HEADS, WORDS))
     assert weights[1, :, :, [1, 3]].eq(0).all()
@@ -70,7 +68,7 @@ def test_weights_sum_to_one_and_are_zero_on_masked_keys(
 
 
 @pytest.mark.parametrize("output_weights", [True, False])
-def test_what_stands_under_a_masked_key_does_not_matter(
+def test_content_of_masked_keys_is_ignored(
     attention: CrossModalAttention, states: Tensor, image: Tensor, output_weights: bool
 ) -> None:
     other = image.clone()
@@ -86,7 +84,7 @@ def test_weights_are_returned_only_when_asked_for(
     assert attention(states, image, MASK, SPANS).weights is None
 
 
-def test_scores_are_scaled_by_the_width_of_a_head() -> None:
+def test_attention_scores_are_scaled_by_head_width() -> None:
     """d = 4, one head, identities: q · k / √4 is 4 / 2 and 0 / 2, weights σ(2) and 1 − σ(2)."""
     attention = CrossModalAttention(4, heads=1)
     for projection in (attention.query, attention.key):
@@ -111,7 +109,7 @@ def test_residuals_and_norms_by_hand() -> None:
     torch.testing.assert_close(result.states, torch.tensor([[1.0, -1.0]]), atol=1e-4, rtol=0)
 
 
-def test_the_feed_forward_layer_is_four_times_as_wide_with_relu(attention: CrossModalAttention) -> None:
+def test_feed_forward_is_four_times_as_wide(attention: CrossModalAttention) -> None:
     widen, activation, narrow = attention.feed_forward
     assert isinstance(activation, nn.ReLU)
     assert widen.weight.shape == (4 * WIDTH, WIDTH)

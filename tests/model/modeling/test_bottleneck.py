@@ -26,7 +26,7 @@ def test_a_deviation_is_positive_whatever_the_network_says() -> None:
     assert posterior(torch.randn(3, 4)).deviation.gt(0).all()
 
 
-def test_a_posterior_has_three_linear_layers_with_relu_after_the_first_two() -> None:
+def test_posterior_has_three_linear_layers() -> None:
     posterior = Posterior(4, initial_deviation=0.1)
     first, relu, second, relu_too = posterior.trunk
     assert isinstance(relu, nn.ReLU)
@@ -37,13 +37,13 @@ def test_a_posterior_has_three_linear_layers_with_relu_after_the_first_two() -> 
     torch.testing.assert_close(posterior(hidden).mean, expected[:, :4])
 
 
-def test_mean_and_deviation_have_the_width_of_the_text_encoder() -> None:
+def test_posterior_has_encoder_width() -> None:
     mean, deviation = Posterior(6, initial_deviation=0.1)(torch.randn(3, 6))
     assert mean.shape == deviation.shape == (3, 6)
     assert mean.lt(0).any()  # no last ReLU
 
 
-def test_samples_have_the_mean_and_deviation_of_their_distribution() -> None:
+def test_samples_have_their_distributions_mean_and_deviation() -> None:
     """Standard error of 100,000 draws with σ = 0.5 is 0.0016 of the mean, 0.0011 of the deviation."""
     sample = Gaussian(torch.full((100_000, 1), 2.0), torch.full((100_000, 1), 0.5)).sample()
     assert sample.mean().item() == pytest.approx(2, abs=0.008)
@@ -66,7 +66,7 @@ def test_every_sample_draws_its_own_noise() -> None:
     assert abs(correlation.item()) < 0.05  # five standard errors
 
 
-def test_the_critic_scores_text_i_with_image_j_at_row_i_column_j() -> None:
+def test_mlp_critic_scores_texts_in_rows() -> None:
     critic, text, image = MLPCritic(4), torch.randn(3, 4), torch.randn(3, 4)
     scores = critic(text, image)
     for i in range(3):
@@ -74,12 +74,12 @@ def test_the_critic_scores_text_i_with_image_j_at_row_i_column_j() -> None:
             torch.testing.assert_close(scores[i, j], critic.layers(torch.cat([text[i], image[j]]))[0])
 
 
-def test_the_critic_is_an_mlp_from_2d_over_d_and_d_to_1() -> None:
+def test_mlp_critic_widths() -> None:
     linears = [layer for layer in MLPCritic(6).layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linears] == [(12, 6), (6, 6), (6, 1)]
 
 
-def test_the_cosine_critic_scores_text_i_with_image_j_at_row_i_column_j() -> None:
+def test_cosine_critic_scores_texts_in_rows() -> None:
     critic, text, image = CosineCritic(4), torch.randn(3, 4), torch.randn(3, 4)
     scores = critic(text, image)
     for i in range(3):

@@ -14,7 +14,7 @@ def test_every_span_gets_a_logit_for_each_label(classifier: SpanClassifier) -> N
     assert classifier(torch.randn(2, 7, 8)).shape == (2, 7, 5)
 
 
-def test_it_is_an_mlp_from_2d_over_2d_to_labels(classifier: SpanClassifier) -> None:
+def test_classifier_is_an_mlp_of_two_layers(classifier: SpanClassifier) -> None:
     first, second = (layer for layer in classifier.layers if isinstance(layer, nn.Linear))
     assert (first.in_features, first.out_features, second.out_features) == (8, 8, 5)
     spans = torch.randn(2, 3, 8)

@@ -17,7 +17,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert config.use_cma
 
 
-def test_the_papers_encoders_have_as_many_parameters_as_published() -> None:
+def test_paper_encoders_have_published_parameter_counts() -> None:
     with torch.device("meta"):
         model = SMNER(SMNERConfig())
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -25,7 +25,7 @@ def test_the_papers_encoders_have_as_many_parameters_as_published() -> None:
     assert sum(size for name, size in sizes.items() if name.startswith("image_encoder.")) == 58_143_808
 
 
-def test_no_entity_is_label_zero_and_the_four_types_follow() -> None:
+def test_no_entity_is_label_zero() -> None:
     config = SMNERConfig()
     assert config.id2label == {0: "O", 1: "PER", 2: "LOC", 3: "ORG", 4: "MISC"}
     assert config.label2id["ORG"] == 3
@@ -56,7 +56,7 @@ def test_other_entity_types_may_be_given() -> None:
         ({"image_encoder": None}, "image_feature_size must be given"),
     ],
 )
-def test_what_cannot_be_built_is_refused_with_the_value(arguments: dict[str, Any], message: str) -> None:
+def test_bad_configuration_is_refused_with_the_value(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SMNERConfig(**arguments)
 
@@ -73,6 +73,6 @@ def test_a_saved_configuration_is_read_back(tmp_path: Path) -> None:
     assert (loaded.hidden_size, loaded.max_span_width, loaded.use_cma) == (32, 8, False)
 
 
-def test_a_model_on_ready_features_needs_no_image_encoder() -> None:
+def test_ready_features_need_no_image_encoder() -> None:
     config = SMNERConfig(image_encoder=None, image_feature_size=2048)
     assert (config.image_encoder, config.image_feature_size) == (None, 2048)

@@ -14,14 +14,14 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_row_zero_is_the_mean_of_the_map_and_the_rest_is_the_map_row_by_row(timm_encoder: ImageEncoder) -> None:
+def test_row_zero_is_the_mean_of_the_map(timm_encoder: ImageEncoder) -> None:
     encoder = ImageEncoder("timm:test_efficientnet")
     encoder.register_module("trunk", nn.Identity())
     feature_map = torch.tensor([[[[1.0, 2, 3], [4, 5, 6]]]])  # (1, 1, 2, 3)
     assert encoder(feature_map)[0, :, 0].tolist() == [3.5, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_timm_backbone_is_read_at_its_last_feature_map(timm_encoder: ImageEncoder) -> None:
+def test_timm_backbone_gives_its_last_feature_map(timm_encoder: ImageEncoder) -> None:
     images = torch.randn(2, 3, 64, 96)
     feature_map = timm_encoder.trunk(images)
     assert feature_map.shape == (2, timm_encoder.feature_size, 2, 3)  # strides of 32
@@ -40,14 +40,14 @@ def test_its_batch_norms_do_not_move(fine_tuned: bool) -> None:
     torch.testing.assert_close(dict(encoder.named_buffers()), before, atol=0, rtol=0)
 
 
-def test_a_torchvision_resnet_gives_the_papers_grid_of_49_regions() -> None:
+def test_torchvision_resnet_gives_49_regions() -> None:
     encoder = ImageEncoder("torchvision:resnet18").eval()
     assert encoder.feature_size == 512
     with torch.no_grad():
         assert encoder(torch.randn(1, 3, 224, 224)).shape == (1, 50, 512)
 
 
-def test_resnet_152_has_as_many_parameters_as_the_paper_says() -> None:
+def test_resnet_152_has_the_papers_parameter_count() -> None:
     with torch.device("meta"):
         trunk, feature_size = build_trunk("torchvision:resnet152")
     assert (parameters(trunk), feature_size) == (58_143_808, 2048)
@@ -64,7 +64,7 @@ def test_resnet_152_has_as_many_parameters_as_the_paper_says() -> None:
         ("torchvision:resnet153", "resnet153"),
     ],
 )
-def test_an_encoder_that_will_not_do_is_refused_by_name(name: str, message: str) -> None:
+def test_unsuitable_image_encoder_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_trunk(name)
 
@@ -83,7 +83,7 @@ def with_statistics(encoder: ImageEncoder) -> ImageEncoder:
 
 
 @pytest.mark.parametrize("name", ["timm:test_efficientnet", "timm:tf_efficientnet_lite0", "torchvision:resnet18"])
-def test_folded_for_inference_batch_norms_are_folded_and_answers_stay(name: str) -> None:
+def test_folding_batch_norms_keeps_features(name: str) -> None:
     encoder = with_statistics(ImageEncoder(name)).eval()
     images = torch.rand(2, 3, 96, 96)
     expected = encoder(images)
@@ -100,7 +100,7 @@ def test_a_folded_encoder_refuses_to_be_saved() -> None:
         nn.Sequential(encoder).state_dict()
 
 
-def test_batch_norms_that_run_in_another_order_than_they_are_registered_stay() -> None:
+def test_batch_norms_in_another_order_stay() -> None:
     class Crossed(nn.Module):
         """The norm before the convolution."""
 

@@ -4,7 +4,7 @@ from model.modeling.morph_inputs import MorphInputs
 from model.morphs import Morph
 
 
-def test_each_words_morph_is_added_to_its_sub_tokens_and_to_no_other() -> None:
+def test_morph_is_added_to_its_words_sub_tokens() -> None:
     """[CLS] pa ##ris HAS [SEP] and a padded post [CLS] 9 [SEP] [PAD] [PAD]."""
     inputs = MorphInputs(1)
     with torch.no_grad():

@@ -70,7 +70,7 @@ def span_states(model: SMNER, batch: Batch) -> Tensor:
     return spans[..., :WIDTH]
 
 
-def test_the_keys_are_z_v_and_the_projected_regions(smner: SMNER, batch: Batch) -> None:
+def test_attention_keys_are_z_v_and_regions(smner: SMNER, batch: Batch) -> None:
     """m_v = [z_v ; h_v^o], and z_v is the posterior's mean in evaluation."""
     _, keys, mask, _ = inputs_of(smner.cross_modal_attention, smner, batch)
     states = image_states(smner, batch)
@@ -94,7 +94,7 @@ def test_the_classifier_reads_spans_beside_what_they_saw(smner: SMNER, batch: Ba
     torch.testing.assert_close(spans[..., WIDTH:], attended)
 
 
-def test_without_cmib_h_v_g_stands_in_the_place_of_z_v(ablated: Callable[..., SMNER], batch: Batch) -> None:
+def test_without_cmib_h_v_g_replaces_z_v(ablated: Callable[..., SMNER], batch: Batch) -> None:
     model = ablated(use_cmib=False)
     _, keys, _, _ = inputs_of(model.cross_modal_attention, model, batch)
     torch.testing.assert_close(keys[[0, 2]], image_states(model, batch)[[0, 2]])
@@ -125,7 +125,7 @@ def test_without_both_every_span_gets_h_v_g(ablated: Callable[..., SMNER], batch
 
 @pytest.mark.parametrize("use_cmib", [True, False])
 @pytest.mark.parametrize("use_cma", [True, False])
-def test_a_post_without_image_sees_the_no_image_state(
+def test_post_without_image_sees_no_image_state(
     ablated: Callable[..., SMNER], texts: Batch, use_cmib: bool, use_cma: bool
 ) -> None:
     model = ablated(use_cmib=use_cmib, use_cma=use_cma)
@@ -133,9 +133,7 @@ def test_a_post_without_image_sees_the_no_image_state(
     assert gradient.ne(0).any()
 
 
-def test_the_no_image_state_is_the_only_key_of_a_post_without_image(
-    ablated: Callable[..., SMNER], batch: Batch
-) -> None:
+def test_no_image_state_is_the_only_key(ablated: Callable[..., SMNER], batch: Batch) -> None:
     model = ablated()
     _, keys, _, _ = inputs_of(model.cross_modal_attention, model, batch)
     assert torch.equal(keys[1, 0], model.no_image)
@@ -144,28 +142,26 @@ def test_the_no_image_state_is_the_only_key_of_a_post_without_image(
     assert weights[..., 1:].eq(0).all()
 
 
-def test_a_image_changes_the_logits(smner: SMNER, texts: Batch, batch: Batch) -> None:
+def test_an_image_changes_the_logits(smner: SMNER, texts: Batch, batch: Batch) -> None:
     without, with_image = smner(**texts), smner(**batch)
     assert (real_logits(with_image, 0) - real_logits(without, 0)).abs().max() > 1e-3
 
 
-def test_features_of_a_post_without_image_are_not_looked_at(smner: SMNER, batch: Batch) -> None:
+def test_features_of_posts_without_image_are_ignored(smner: SMNER, batch: Batch) -> None:
     before = smner(**batch).logits
     batch["image_features"][1] = float("nan")
     torch.testing.assert_close(smner(**batch).logits, before)
 
 
 @pytest.mark.parametrize("key", ["image_features", "pixel_values"])
-def test_a_batch_whose_posts_all_lack_a_image_is_as_one_without_image_keys(
-    smner: SMNER, texts: Batch, key: str
-) -> None:
+def test_all_false_image_mask_equals_no_images(smner: SMNER, texts: Batch, key: str) -> None:
     size = (3, 1 + REGIONS, CHANNELS) if key == "image_features" else (3, 3, 64, 64)
     output = smner(**texts, image_mask=torch.zeros(3, dtype=torch.bool), **{key: torch.randn(size)})
     assert torch.equal(output.logits, smner(**texts).logits)
     assert (output.image_posterior, output.image_sample, output.image_mask) == (None,) * 3
 
 
-def test_images_and_their_ready_features_give_the_same_logits(
+def test_pixels_and_ready_features_give_equal_logits(
     smner: SMNER, processor: SMNERProcessor, image: Image.Image
 ) -> None:
     batch = processor(TEXTS, [image, None, image.rotate(90)])
@@ -182,7 +178,7 @@ def test_half_precision_features_are_taken(smner: SMNER, batch: Batch) -> None:
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
 
 
-def test_without_an_image_mask_every_post_has_a_image(smner: SMNER, batch: Batch) -> None:
+def test_without_image_mask_every_post_has_one(smner: SMNER, batch: Batch) -> None:
     batch["image_mask"][:] = True
     expected = smner(**batch).logits
     del batch["image_mask"]
@@ -198,7 +194,7 @@ def test_masked_regions_are_not_looked_at(smner: SMNER, batch: Batch) -> None:
     assert before.attentions[0][..., [0, 1, 3]].gt(0).all()
 
 
-def test_attentions_are_given_for_each_post_head_span_and_key(smner: SMNER, texts: Batch, batch: Batch) -> None:
+def test_attentions_have_post_head_span_and_key(smner: SMNER, texts: Batch, batch: Batch) -> None:
     """7 words and spans of up to 4: 7 + 6 + 5 + 4 = 22."""
     assert smner(**batch, output_attentions=True).attentions.shape == (3, 2, 22, 1 + REGIONS)
     assert smner(**texts, output_attentions=True).attentions.shape == (3, 2, 22, 1)
@@ -209,7 +205,7 @@ def test_asking_for_attentions_does_not_change_the_logits(smner: SMNER, batch: B
     torch.testing.assert_close(smner(**batch, output_attentions=True).logits, smner(**batch).logits)
 
 
-def test_the_same_post_gets_the_same_answer_in_evaluation(smner: SMNER, batch: Batch) -> None:
+def test_evaluation_is_deterministic(smner: SMNER, batch: Batch) -> None:
     assert torch.equal(smner(**batch).logits, smner(**batch).logits)
 
 
@@ -230,7 +226,7 @@ def test_training_draws_z_v_anew_each_time(smner: SMNER, batch: Batch) -> None:
     assert torch.equal(first[:, 1:], second[:, 1:])
 
 
-def test_the_path_to_the_bottleneck_is_initialised_for_the_posts_to_differ(config: SMNERConfig) -> None:
+def test_path_to_bottleneck_has_glorot_weights(config: SMNERConfig) -> None:
     """Glorot's bound √(6 / (in + out)), uniform, has a deviation of √(2 / (in + out))."""
     model = SMNER(config)
     assert model.bottleneck is not None
@@ -264,9 +260,7 @@ def test_morphs_at_the_input_reach_the_text_encoder(config: SMNERConfig, process
     assert not torch.allclose(lower, title)
 
 
-def test_a_word_between_the_ends_reaches_a_span_by_pooling_alone(
-    config: SMNERConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_inner_words_reach_a_span_by_pooling_only(config: SMNERConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the text encoder's states held fixed but for the middle word's."""
     for pooling in (False, True):
         config.max_pooling = pooling
@@ -289,7 +283,5 @@ def test_a_model_on_ready_features_refuses_images(config: SMNERConfig, texts: Ba
         model(**texts, pixel_values=torch.randn(3, 3, 64, 64))
 
 
-def test_the_span_half_of_the_classifiers_input_does_not_depend_on_the_image(
-    smner: SMNER, texts: Batch, batch: Batch
-) -> None:
+def test_span_states_do_not_depend_on_the_image(smner: SMNER, texts: Batch, batch: Batch) -> None:
     torch.testing.assert_close(span_states(smner, texts), span_states(smner, batch))

@@ -32,12 +32,12 @@ def bare(encoder: SpanEncoder) -> SpanEncoder:
     return encoder
 
 
-def test_a_span_begins_with_its_first_words_first_sub_token(bare: SpanEncoder, states: Tensor) -> None:
+def test_span_starts_at_the_first_words_first_token(bare: SpanEncoder, states: Tensor) -> None:
     first = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, :3]
     assert torch.equal(first, states[0, [1, 4, 1]])
 
 
-def test_a_span_ends_with_its_last_words_last_sub_token(bare: SpanEncoder, states: Tensor) -> None:
+def test_span_ends_at_the_last_words_last_token(bare: SpanEncoder, states: Tensor) -> None:
     last = bare(states, STARTS, ENDS, MORPHS, SPANS)[:, 3:6]
     assert torch.equal(last, states[0, [3, 4, 4]])
 
@@ -54,7 +54,7 @@ def test_morph_embeddings_are_summed_over_the_words(bare: SpanEncoder, states: T
     torch.testing.assert_close(morphs, torch.stack([lower, upper, lower + upper]))
 
 
-def test_the_parts_are_projected_to_the_text_encoders_width(encoder: SpanEncoder, states: Tensor) -> None:
+def test_span_parts_are_projected_to_encoder_width(encoder: SpanEncoder, states: Tensor) -> None:
     """2d + 50 + 100 of the paper is 2 · 3 + 5 + 4 here; the projection is of the parts side by side."""
     first, last = states[0, [1, 4, 1]], states[0, [3, 4, 4]]
     length = encoder.length.weight[[0, 0, 1]]
@@ -73,7 +73,7 @@ def test_the_padding_morph_is_zero_and_stays_zero(encoder: SpanEncoder, states: 
     assert encoder.morph.weight.grad[Morph.LOWER].ne(0).any()
 
 
-def test_words_behind_a_span_do_not_count_for_its_morphs(bare: SpanEncoder) -> None:
+def test_morphs_count_only_words_inside_the_span(bare: SpanEncoder) -> None:
     morphs = torch.tensor([[Morph.TITLE, Morph.DIGIT, Morph.OTHER]])
     places = torch.tensor([[1, 2, 3]])
     spans = enumerate_spans(morphs != Morph.PADDING, 1)
@@ -81,7 +81,7 @@ def test_words_behind_a_span_do_not_count_for_its_morphs(bare: SpanEncoder) -> N
     torch.testing.assert_close(summed, bare.morph(morphs[0]))
 
 
-def test_posts_of_other_lengths_do_not_change_a_posts_spans(encoder: SpanEncoder) -> None:
+def test_span_states_do_not_depend_on_padding(encoder: SpanEncoder) -> None:
     """Two posts of one and two words: in one batch their spans are (0, 0) of each, (1, 1) and (0, 1) of the second."""
     states = torch.randn(2, 6, WIDTH)
     starts, ends = torch.tensor([[1, 0], [1, 4]]), torch.tensor([[2, 0], [3, 4]])

@@ -15,19 +15,19 @@ def brute_force(words: int, max_width: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("words", "max_width"), SIZES)
-def test_every_span_up_to_the_width_is_there_once(words: int, max_width: int) -> None:
+def test_every_span_up_to_the_width_once(words: int, max_width: int) -> None:
     spans = enumerate_spans(torch.ones(1, words, dtype=torch.bool), max_width)
     assert list(zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)) == brute_force(words, max_width)
     assert spans.mask.all()
 
 
-def test_the_papers_post_of_128_words_has_506_spans() -> None:
+def test_a_post_of_128_words_has_506_spans() -> None:
     """128 + 127 + 126 + 125, the padding of the authors' code."""
     assert len(enumerate_spans(torch.ones(1, 128, dtype=torch.bool), 4).starts) == 506
 
 
 @pytest.mark.parametrize(("words", "max_width"), SIZES)
-def test_a_shorter_posts_mask_is_true_on_its_own_spans_only(words: int, max_width: int) -> None:
+def test_mask_is_true_on_own_spans_only(words: int, max_width: int) -> None:
     lengths = torch.arange(1, words + 1)
     spans = enumerate_spans(torch.arange(words) < lengths[:, None], max_width)
     for length, mask in zip(lengths.tolist(), spans.mask, strict=True):
@@ -41,12 +41,12 @@ def test_span_index_is_the_place_in_the_enumeration(words: int, max_width: int) 
         assert span_index(start, end, words=words, max_width=max_width) == place
 
 
-def test_a_span_wider_than_the_widest_has_no_index() -> None:
+def test_span_index_is_none_beyond_widest() -> None:
     assert span_index(2, 6, words=10, max_width=4) is None
     assert span_index(2, 5, words=10, max_width=4) is not None
 
 
-def test_what_is_computed_for_real_spans_alone_is_put_back_in_its_place() -> None:
+def test_place_puts_selected_spans_back() -> None:
     """Posts of two and one words: spans (0, 0), (1, 1), (0, 1), of which the second post has the first alone."""
     spans = enumerate_spans(torch.tensor([[True, True], [True, False]]), 2)
     assert spans.posts.tolist() == [0, 0, 0, 1]

@@ -37,9 +37,7 @@ def outcome(critic: str, rows: slice) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("critic", ["mlp", "cosine"])
-def test_the_shares_of_two_processes_have_the_whole_batchs_terms_and_gradients_as_their_mean(
-    together: Together, tmp_path: Path, critic: str
-) -> None:
+def test_bottleneck_terms_of_two_processes_equal_one(together: Together, tmp_path: Path, critic: str) -> None:
     def work(rank: int) -> None:
         dist.init_process_group("gloo")
         for name, first in SPLITS.items():
@@ -55,9 +53,7 @@ def test_the_shares_of_two_processes_have_the_whole_batchs_terms_and_gradients_a
         torch.testing.assert_close(mean, whole, msg=functools.partial("{}: {}".format, name))
 
 
-def test_without_images_anywhere_or_with_one_alone_no_process_waits_for_another(
-    together: Together, tmp_path: Path
-) -> None:
+def test_processes_without_images_do_not_hang(together: Together, tmp_path: Path) -> None:
     def work(rank: int) -> None:
         dist.init_process_group("gloo")
         bottleneck, text, _ = bottleneck_and_batch("mlp")

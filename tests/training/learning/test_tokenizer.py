@@ -22,7 +22,7 @@ def pieces(own: SMNERProcessor, *words: str) -> list[str]:
     return list(own.tokenizer.convert_ids_to_tokens(own.tokenize_words(words).input_ids)[1:-1])
 
 
-def test_an_uncased_encoder_reads_the_words_that_a_compound_is_written_of() -> None:
+def test_compounds_are_tokenized_in_parts() -> None:
     own = processor()
     assert pieces(own, "StephenCurry30") == ["stephen", "curry", "30"]
     assert pieces(own, "@", "alleniverson") == ["@", "allen", "iv", "##erson"]
@@ -34,13 +34,13 @@ def test_a_word_with_an_ending_is_no_compound(handle: str) -> None:
     assert pieces(processor(), "@", handle) == pieces(processor(split_compounds=False), "@", handle)
 
 
-def test_the_parts_of_a_word_are_that_words_sub_tokens() -> None:
+def test_compound_parts_belong_to_their_word() -> None:
     encoded = processor().tokenize_words(["at", "ArmsParkCardiff", "today"])
     assert (encoded.word_starts, encoded.word_ends) == ([1, 2, 5], [1, 4, 5])
     assert [word.text for word in encoded.words] == ["at", "ArmsParkCardiff", "today"]
 
 
-def test_a_word_that_vanishes_in_the_tokenizer_is_unknown_among_compounds_too() -> None:
+def test_vanishing_word_beside_compounds_is_unknown() -> None:
     encoded = processor().tokenize_words(["ArmsPark", "\x01", "MetGala"])
     assert (encoded.word_starts, encoded.word_ends) == ([1, 3, 4], [2, 3, 5])
     assert pieces(processor(), "ArmsPark", "\x01") == ["arms", "park", "[UNK]"]
@@ -50,12 +50,12 @@ def test_an_empty_word_is_unknown() -> None:
     assert pieces(processor(), "a", "", "b") == ["a", "[UNK]", "b"]
 
 
-def test_a_tokenizer_that_needs_nothing_stays_as_it_came() -> None:
+def test_tokenizer_that_needs_no_prefix_is_unchanged() -> None:
     came = AutoTokenizer.from_pretrained(MINILM, add_prefix_space=True).backend_tokenizer.to_str()
     assert load_tokenizer(MINILM).backend_tokenizer.to_str() == came
 
 
-def test_without_being_told_so_words_are_read_as_the_encoder_came_with_them() -> None:
+def test_without_split_compounds_words_stay_whole() -> None:
     plain = processor(split_compounds=False)
     assert pieces(plain, "MetGala") == ["met", "##gal", "##a"]
     assert pieces(plain, "https://t.co/x") == ["https", ":", "/", "/", "t", ".", "co", "/", "x"]
@@ -63,7 +63,7 @@ def test_without_being_told_so_words_are_read_as_the_encoder_came_with_them() ->
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("told", [True, False])
-def test_a_stored_processor_reads_as_the_one_that_was_stored(name: str, told: bool, tmp_path: Path) -> None:
+def test_stored_processor_tokenizes_the_same(name: str, told: bool, tmp_path: Path) -> None:
     """AutoTokenizer's BertTokenizer puts its own normaliser in the place of the file's: links were whole again."""
     ARCHITECTURES[name].save(tmp_path)
     own = processor(str(tmp_path), split_compounds=told)
@@ -76,7 +76,7 @@ def test_a_stored_processor_reads_as_the_one_that_was_stored(name: str, told: bo
 
 
 @pytest.mark.parametrize("name", ["roberta", "modernbert"])
-def test_a_byte_level_tokenizer_reads_split_words_as_running_text(name: str, tmp_path: Path) -> None:
+def test_byte_level_tokenizer_reads_words_as_text(name: str, tmp_path: Path) -> None:
     """ModernBERT's, a bare tokenizer.json, once read "a NBA" as "aNBA"."""
     ARCHITECTURES[name].save(tmp_path)
     backend = load_tokenizer(str(tmp_path)).backend_tokenizer
@@ -84,7 +84,7 @@ def test_a_byte_level_tokenizer_reads_split_words_as_running_text(name: str, tmp
     assert backend.encode("Kawhi NBA").tokens[1:-1] == [*BYTES[0], *BYTES[2]]
 
 
-def test_a_tokenizer_that_is_not_fast_is_refused_naming_it(tmp_path: Path) -> None:
+def test_slow_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
     """vinai/bertweet-base has only one in Python."""
     (tmp_path / "vocab.txt").write_text("a 2\nb 1\n", "utf-8")
     (tmp_path / "bpe.codes").write_text("a b 1\n", "utf-8")

@@ -60,7 +60,7 @@ RATES = {
 }
 
 
-def test_text_encoder_image_encoder_and_heads_have_their_own_learning_rates(make: Make) -> None:
+def test_learning_rates_of_encoders_and_heads(make: Make) -> None:
     own = groups(make(**RATES, fine_tune_image_encoder=True))
     parts = {"text_encoder": 1e-3, "image_encoder": 2e-3}
     assert {name: rate for name, (rate, _) in own.items()} == {
@@ -72,7 +72,7 @@ def test_text_encoder_image_encoder_and_heads_have_their_own_learning_rates(make
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides")
 @pytest.mark.parametrize("there", [True, False])
-def test_bfloat16_is_left_to_processors_that_have_it(
+def test_bfloat16_is_used_only_where_supported(
     make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], there: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": there, "cpu_name": "bf16"})
@@ -81,7 +81,7 @@ def test_bfloat16_is_left_to_processors_that_have_it(
     assert not make(bf16=False).args.bf16
 
 
-def test_every_parameter_that_is_trained_is_in_one_group_and_no_frozen_one(make: Make) -> None:
+def test_optimizer_has_every_trained_parameter_once(make: Make) -> None:
     trainer = make()
     trained = {name for name, parameter in trainer.network.named_parameters() if parameter.requires_grad}
     assert groups(trainer).keys() == trained
@@ -135,7 +135,7 @@ def test_each_term_of_the_loss_is_logged(make: Make) -> None:
     assert logged["loss_spans"] < logged["loss"]
 
 
-def test_each_epoch_takes_the_samplers_order_of_that_epoch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_epoch_has_its_own_order(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(epochs=4, seed=3)
     seen: list[int] = []
     read = PostDataset.__getitem__
@@ -155,7 +155,7 @@ def test_each_epoch_takes_the_samplers_order_of_that_epoch(make: Make, monkeypat
     assert len(seen) == 32
 
 
-def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero(make: Make) -> None:
+def test_learning_rate_warms_up_and_decays(make: Make) -> None:
     """20 steps with a warm-up of 0.1: two steps up, eighteen down."""
     trainer = make(epochs=10, head_learning_rate=1.0, warmup=0.1)
     rates: list[float] = []
@@ -169,7 +169,7 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero(make: Make) -
     assert rates == pytest.approx([0, 0.5, *(k / 18 for k in range(18, 0, -1))])
 
 
-def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_is_f1_per_split_and_mean(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     post = LabeledPost("1", ("Ann", "ran"), (TypedWords(0, 0, "PER"),))
     trainer = make(valid=[post])
     trainer.valid_sets = dict.fromkeys("ab", trainer.valid_sets["eight"])
@@ -179,7 +179,7 @@ def test_evaluation_is_f1_on_each_valid_split_and_their_mean(make: Make, monkeyp
     assert (metrics["eval_a_f1"], metrics["eval_b_f1"], metrics["eval_f1"]) == (1.0, 0.0, 0.5)
 
 
-def test_it_stops_when_f1_has_not_risen_for_the_recipes_patience(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_after_patience(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(valid=[LabeledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=20, patience=2)
     nothing, right = (), (TypedWords(0, 0, "PER"),)
     answers = iter([nothing, nothing, nothing, *[right] * 17])
@@ -188,7 +188,7 @@ def test_it_stops_when_f1_has_not_risen_for_the_recipes_patience(make: Make, mon
     assert trainer.state.epoch == 6  # three in which nothing is found, the first of F1 1, and two that were no better
 
 
-def test_the_network_that_is_kept_is_the_one_with_the_best_f1(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_epochs_network_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make(valid=[LabeledPost("1", ("Ann",), (TypedWords(0, 0, "PER"),))], epochs=4, patience=0)
     right, nothing = [(TypedWords(0, 0, "PER"),)], [()]
     answers, weights = iter([nothing, right, nothing, nothing]), []

@@ -21,7 +21,7 @@ def test_these_are_the_bundled_recipes() -> None:
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_every_bundled_recipe_loads_and_has_the_contracts_keys(name: str) -> None:
+def test_bundled_recipes_have_the_contracts_keys(name: str) -> None:
     recipe = Recipe.load(name)
     assert recipe.model_dump().keys() >= CONTRACT
     assert all(parse_override(f"{key}=1")[0] == key for key in CONTRACT)
@@ -42,7 +42,7 @@ def test_the_papers_recipes_have_the_papers_numbers(name: str) -> None:
     assert (recipe.cmib_weight, recipe.cmib_beta, recipe.no_entity_weight, recipe.warmup) == (0.1, 0.01, 0.5, 0.1)
 
 
-def test_a_recipe_file_is_called_by_its_name_unless_it_says_otherwise(tmp_path: Path) -> None:
+def test_recipe_name_defaults_to_its_file_name(tmp_path: Path) -> None:
     keys = (
         'text_encoder = "t"\nimage_encoder = "timm:i"\nepochs = 1\nencoder_learning_rate = 0\nhead_learning_rate = 0\n'
     )
@@ -52,7 +52,7 @@ def test_a_recipe_file_is_called_by_its_name_unless_it_says_otherwise(tmp_path: 
     assert Recipe.load(str(tmp_path / "mine.toml")).name == "other"
 
 
-def test_none_stands_for_the_null_that_toml_has_not(tmp_path: Path) -> None:
+def test_none_in_toml_is_null(tmp_path: Path) -> None:
     content = (
         'text_encoder = "t"\nimage_encoder = "none"\nteacher = "none"\nreport_to = "none"\n'
         "epochs = 1\nencoder_learning_rate = 0\nhead_learning_rate = 0\n"
@@ -63,13 +63,13 @@ def test_none_stands_for_the_null_that_toml_has_not(tmp_path: Path) -> None:
     assert Recipe.load("compact", dict([parse_override("teacher=none")])).teacher is None
 
 
-def test_a_recipe_file_that_is_not_there_is_refused_with_its_path(tmp_path: Path) -> None:
+def test_missing_recipe_file_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.toml"):
         Recipe.load(str(tmp_path / "absent.toml"))
 
 
 @pytest.mark.parametrize("content", [b"epochs = \n", b'name = "Caf\xe9"\n'])
-def test_a_recipe_file_that_is_no_toml_is_refused_with_its_path(tmp_path: Path, content: bytes) -> None:
+def test_broken_toml_is_refused_with_its_path(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mine.toml").write_bytes(content)
     with pytest.raises(ValueError, match=r"mine\.toml: "):
         Recipe.load(str(tmp_path / "mine.toml"))
@@ -101,7 +101,7 @@ def test_overrides_replace_the_files_values() -> None:
         ("held_out", -1),
     ],
 )
-def test_an_unknown_key_or_a_bad_value_is_refused_naming_the_key(key: str, value: object) -> None:
+def test_bad_recipe_key_or_value_names_the_key(key: str, value: object) -> None:
     with pytest.raises(ValidationError, match=key):
         Recipe.load("compact", {key: value})
 
@@ -132,13 +132,13 @@ def test_a_recipe_does_not_change() -> None:
         ("teacher=none", "none"),
     ],
 )
-def test_a_setting_has_the_type_that_its_value_looks_like(setting: str, value: Any) -> None:
+def test_override_values_are_parsed_as_toml(setting: str, value: Any) -> None:
     key, parsed = parse_override(setting)
     assert key == setting.partition("=")[0]
     assert (parsed, type(parsed)) == (value, type(value))
 
 
 @pytest.mark.parametrize("setting", ["epochs", "=3", "learning_rate=3", ""])
-def test_a_setting_of_no_key_is_refused_and_quoted(setting: str) -> None:
+def test_override_without_a_key_is_refused(setting: str) -> None:
     with pytest.raises(ValueError, match=f"--set takes key=value with a recipe's key, not {setting!r}"):
         parse_override(setting)
