@@ -192,7 +192,5 @@ def test_the_critic_is_the_recipes(recipe: Recipe) -> None:
 def test_encoder_of_unknown_length_is_refused(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(text_encoder, tmp_path / "t5")
     T5Config(vocab_size=100, d_model=24, num_layers=1, num_heads=2, d_ff=8).save_pretrained(tmp_path / "t5")
-    with pytest.raises(
-        ValueError, match="text encoder t5: its configuration does not say how many"
-    ):
+    with pytest.raises(ValueError, match="text encoder t5: its configuration does not say how many"):
         build(recipe.model_copy(update={"text_encoder": str(tmp_path / "t5")}), ["PER"])

