@@ -1,1 +1,1 @@
-"""The REST service: a checkpoint behind HTTP, with limits, batching, health and metrics."""
+"""The REST service: serves a checkpoint over HTTP, with limits, batching, health checks and metrics."""

@@ -1,8 +1,8 @@
-"""The application, put together from its settings and a loaded checkpoint."""
+"""Assembles the application from its settings and a loaded checkpoint."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -10,31 +10,52 @@ from starlette.middleware import Middleware
 
 from model import Recognizer
 from service.http import health, routes
+from service.http.auth import KeyFile
+from service.http.dependencies import AppState
+from service.http.exception_handlers import EXCEPTION_HANDLERS
 from service.http.middleware import RequestMiddleware
-from service.http.problems import Problem, install_handlers
-from service.inference.pipeline import Service
+from service.http.problems import KINDS, Problem, documented
+from service.http.request_context import STAGES
+from service.inference.pipeline import Pipeline
+from service.lifecycle import Lifecycle
+from service.metrics import Metrics
 from service.settings import Settings
 
-_DESCRIPTION = """
+_PROBLEMS = "\n".join(f"| {kind.status} | `{code}` | {kind.title} |" for code, kind in KINDS.items())
+_DESCRIPTION = f"""
 Named entities in social-media posts, read from the text and the photo together.
 
 Try it: open `POST /recognize` below, press **Try it out**, choose a photo if you like, and **Execute**.
+
+Every error is a problem document (RFC 9457) with one of these codes. A path that is not listed below is answered with
+404, a method that is not listed with 405.
+
+| status | code | meaning |
+| --- | --- | --- |
+{_PROBLEMS}
 """
 
 
 def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
-    """Make the ASGI application; its :class:`~service.inference.pipeline.Service` is ``app.state.service``."""
-    service = Service(settings, recognizer)
+    """Make the ASGI application; ``app.state.service`` is its :class:`~service.http.dependencies.AppState`.
+
+    Raises:
+        OSError, ValueError: the API keys cannot be read.
+    """
+    metrics = Metrics(recognizer, stages=STAGES, codes=KINDS)
+    pipeline = Pipeline(settings, recognizer, metrics)
+    keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        pipeline.start()
         try:
-            yield
+            with keys or nullcontext():
+                yield
         finally:
-            await asyncio.to_thread(service.stop)  # it waits for the running batch; the last answers go out meanwhile
+            await asyncio.to_thread(pipeline.stop)  # waits for running batches, while the last answers are sent
 
-    app = FastAPIOffline(  # FastAPI with the documentation page's scripts on board instead of on a CDN
+    app = FastAPIOffline(  # FastAPI whose documentation page loads its scripts from here instead of a CDN
         title="SMNER",
         summary="Multimodal named entity recognition for social media",
         description=_DESCRIPTION,
@@ -42,35 +63,30 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        exception_handlers=EXCEPTION_HANDLERS,
+        responses=documented("internal_error"),
         middleware=[
             Middleware(
                 RequestMiddleware,
-                metrics=service.metrics,
+                metrics=metrics,
                 deadline_seconds=settings.deadline_seconds,
                 max_body_bytes=settings.max_body_bytes,
             )
         ],
     )
-    app.state.service = service
+    app.state.service = AppState(settings, metrics, pipeline, keys, Lifecycle(pipeline.engine))
     app.include_router(routes.router, tags=["recognition"])
     app.include_router(health.router, tags=["operation"])
-    install_handlers(app)
-    _describe_problems(app)
-    if service.keys is None:
-        _ask_for_no_key(app)
+    _complete_openapi(app, needs_key=keys is not None)
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Add the schema of problem documents to the OpenAPI document; no route returns them, exceptions do."""
-    document = app.openapi()  # made once and kept by FastAPI
+def _complete_openapi(app: FastAPI, *, needs_key: bool) -> None:
+    """Add the schema of problems, which no route returns, and remove the API key if none is needed."""
+    document = app.openapi()  # FastAPI makes it once and keeps it
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
-
-
-def _ask_for_no_key(app: FastAPI) -> None:
-    """Take the API key out of the OpenAPI document, where its route has put it."""
-    document = app.openapi()
-    del document["components"]["securitySchemes"]
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation.pop("security", None)
+    if not needs_key:
+        del document["components"]["securitySchemes"]
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation.pop("security", None)

@@ -1,4 +1,4 @@
-"""One line of JSON for each thing worth knowing, on standard error; never a post's text, a file name or a header."""
+"""JSON lines on standard error, which never contain a post's text, a file name or a header."""
 
 import logging
 import sys
@@ -9,11 +9,11 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-_FRAMES = 8  # of a traceback, the innermost
+_FRAMES = 8  # the innermost of a traceback
 
 
 def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
-    """Send structlog's events and those of the standard library through one handler."""
+    """Send the events of structlog and of the standard library through one handler."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -39,13 +39,13 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
     )
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(capture=True)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # about photos, whose senders get an answer; each would be kept
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about clients' photos; Python would remember each
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings are our 400 answers
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it warns of is answered with 400
 
 
 def name_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Say what kind of exception it was and where it came from; its message may repeat a post's text."""
+    """Replace an exception by its type and place, since its message may contain a post's text."""
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exception()
     if given and error is not None:

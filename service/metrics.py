@@ -1,7 +1,7 @@
-"""What Prometheus sees. Labels are route templates or members of closed sets, never a value from a request."""
+"""Prometheus metrics. Labels are route templates or members of closed sets, never a value from a request."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -16,108 +16,84 @@ from prometheus_client import (
 )
 
 from model import Entity, Recognizer
-from service.http.problems import KINDS
-from service.http.request_context import STAGES, RequestContext
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-NO_ROUTE = "none"  # the route label of a path that there is not
-PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _POSTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The service's metrics in a registry of their own, with those of the process.
+    """The service's metrics and those of the process, in a registry of their own.
 
     Args:
-        recognizer: whose checkpoint, device and entity types are named.
-        queue_depth: tells how many posts wait for the model now.
+        recognizer: supplies the checkpoint's identity, the device and the entity types.
+        stages: every stage that :meth:`count_request` may be given.
+        codes: every problem code that :meth:`count_request` may be given.
     """
 
-    def __init__(self, recognizer: Recognizer, *, queue_depth: Callable[[], int]) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
+    def __init__(self, recognizer: Recognizer, *, stages: Iterable[str], codes: Iterable[str]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
         self.registry = registry = CollectorRegistry()
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.in_flight = Gauge("smner_requests_in_flight", "Requests being answered.", registry=registry)
+        self.in_flight = gauge("smner_requests_in_flight", "Requests being answered.")
+        self.queue_depth = gauge("smner_queue_depth", "Posts waiting for the model.")
         self.batch_size = Histogram(
-            "smner_batch_size", "Posts that ran through the network together.", buckets=_POSTS, registry=registry
+            "smner_batch_size", "Posts in each batch that the network ran.", buckets=_POSTS, registry=registry
         )
-        self._requests = Counter(
-            "smner_requests",
-            "Requests; status 499 is a client that left.",
-            ["route", "method", "status"],
-            registry=registry,
+        self.device_errors = counter(
+            "smner_device_errors", "Batches that failed because the device ran out of memory or was lost."
         )
-        self._request_seconds = Histogram(
-            "smner_request_seconds", "First byte to last, in seconds.", ["route"], buckets=_SECONDS, registry=registry
+        self._requests = counter(
+            "smner_requests", "Requests; status 499 means that the client disconnected.", ["route", "method", "status"]
         )
-        self._stage_seconds = Histogram(
-            "smner_stage_seconds", "Time in one stage, in seconds.", ["stage"], buckets=_SECONDS, registry=registry
-        )
-        self._rejected = Counter("smner_rejected", "Problems answered, by code.", ["code"], registry=registry)
-        self._entities = Counter("smner_entities", "Entities found, by type.", ["entity_group"], registry=registry)
-        self._posts = Counter(
-            "smner_posts", "Posts answered, by what became of the photo.", ["image"], registry=registry
-        )
-        self._image_cache_hits = Counter(
-            "smner_image_cache_hits", "Photos whose features were still known.", registry=registry
-        )
-        self._image_cache_misses = Counter(
-            "smner_image_cache_misses", "Photos that had to be decoded and encoded.", registry=registry
-        )
-        self._device_errors = Counter(
-            "smner_device_errors",
-            "Batches that failed because the device had no memory left or was lost.",
-            registry=registry,
-        )
+        self._request_seconds = seconds("smner_request_seconds", "Seconds from first byte to last.", ["route"])
+        self._stage_seconds = seconds("smner_stage_seconds", "Seconds in each stage.", ["stage"])
+        self._rejected = counter("smner_rejected", "Requests answered with a problem, by code.", ["code"])
+        self._entities = counter("smner_entities", "Entities found, by type.", ["entity_group"])
+        self._posts = counter("smner_posts", "Posts answered, by whether they had a photo.", ["image"])
+        self._image_cache_hits = counter("smner_image_cache_hits", "Photos whose features were cached.")
+        self._image_cache_misses = counter("smner_image_cache_misses", "Photos that had to be decoded and encoded.")
+        model_info = gauge("smner_model_info", "The checkpoint served; always 1.", ["name", "revision", "device"])
+        model_info.labels(recognizer.name, recognizer.revision, str(recognizer.device)).set(1)
         if recognizer.device.type == "cuda":
             self._watch_gpu_memory(recognizer.device)
-        Gauge("smner_queue_depth", "Posts waiting for the model.", registry=registry).set_function(queue_depth)
-        Gauge(
-            "smner_model_info", "The checkpoint served; always 1.", ["name", "revision", "device"], registry=registry
-        ).labels(recognizer.name, recognizer.revision, str(recognizer.device)).set(1)
-        self._start_from_zero(recognizer.model.config.entity_types)
+        # A rate over a series that appears late misses its first step, so every member of a closed set starts at zero.
+        for metric, labels in (
+            (self._stage_seconds, stages),
+            (self._rejected, codes),
+            (self._entities, recognizer.model.config.entity_types),
+            (self._posts, ("used", "absent")),
+        ):
+            for label in labels:
+                metric.labels(label)
 
     def _watch_gpu_memory(self, device: torch.device) -> None:
         for name, what, read in (
             ("allocated", "held by tensors", torch.cuda.memory_allocated),
-            ("reserved", "taken from the GPU by torch", torch.cuda.memory_reserved),
+            ("reserved", "reserved by torch", torch.cuda.memory_reserved),
         ):
             gauge = Gauge(f"smner_gpu_memory_{name}_bytes", f"GPU memory {what}, in bytes.", registry=self.registry)
             gauge.set_function(partial(read, device))
 
-    def _start_from_zero(self, entity_types: Sequence[str]) -> None:
-        """Show all members of the closed sets at once: a rate over a series that appears late misses its first step."""
-        for stage in STAGES:
-            self._stage_seconds.labels(stage)
-        for code in KINDS:
-            self._rejected.labels(code)
-        for entity_type in entity_types:
-            self._entities.labels(entity_type)
-        for image in ("used", "absent"):
-            self._posts.labels(image)
-
-    def count_request(self, context: RequestContext, *, route: str, method: str, status: int, seconds: float) -> None:
-        """Account for a request that is over."""
+    def count_request(
+        self, *, route: str, method: str, status: int, seconds: float, stages: Mapping[str, float], code: str | None
+    ) -> None:
+        """Count a finished request; ``code`` is that of the problem, if it counts as rejected."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
-        for stage, seconds in context.stages.items():
-            self._stage_seconds.labels(stage).observe(seconds)
-        if context.code is not None and route not in PROBES:  # a probe's 503 refuses nobody
-            self._rejected.labels(context.code).inc()
+        for stage, stage_seconds in stages.items():
+            self._stage_seconds.labels(stage).observe(stage_seconds)
+        if code is not None:
+            self._rejected.labels(code).inc()
 
-    def count_device_error(self) -> None:
-        """Account for a batch that failed on the device."""
-        self._device_errors.inc()
-
-    def count_image_lookup(self, *, hit: bool) -> None:
-        """Account for a photo that was looked for in the cache."""
+    def count_image_lookup(self, hit: bool) -> None:
+        """Count a lookup in the image cache."""
         (self._image_cache_hits if hit else self._image_cache_misses).inc()
 
     def count_post(self, entities: Sequence[Entity], *, image_used: bool) -> None:
-        """Account for a post that was read."""
+        """Count a post that the model answered."""
         self._posts.labels("used" if image_used else "absent").inc()
         for entity_type, found in Tally(entity.entity_group for entity in entities).items():
             self._entities.labels(entity_type).inc(found)

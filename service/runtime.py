@@ -1,4 +1,4 @@
-"""The process itself: memory that glibc keeps, objects that the garbage collector skips, threads of torch."""
+"""Tuning of the process: glibc's allocator, the garbage collector and torch's threads."""
 
 import ctypes
 import gc
@@ -8,35 +8,35 @@ from contextlib import contextmanager
 
 # of mallopt(3); the numbers are part of glibc's binary interface
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_BLOCK = 2**30  # larger than any activation
-_PAD = 2**28
+_BLOCK_BYTES = 2**30  # larger than any activation
+_PAD_BYTES = 2**28
 
 
-def keep_freed_memory() -> bool:
-    """Let the process keep the memory of a batch for the next one; to be called before torch is imported.
+def tune_malloc() -> bool:
+    """Make glibc reuse freed memory instead of returning it to the kernel; call before torch is imported.
 
-    By default glibc maps every large block anew and unmaps it when it is freed, so the kernel has to hand out zeroed
-    pages for each layer of each batch: the larger the batch, the slower its posts. With one arena for all threads the
-    freed blocks of one are there for the others, so the process grows to the size of its largest batch and stays there.
+    By default glibc maps and unmaps every large block, so the kernel zeroes fresh pages for each layer of each batch,
+    and posts in large batches are slow. With a single arena, blocks that one thread frees can be reused by any other,
+    so the process grows to the size of its largest batch and stays there.
 
     Returns:
-        Whether it was done; other C libraries have no such settings.
+        Whether all settings were accepted; other C libraries do not have them.
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {_ARENA_MAX: 1, _MMAP_THRESHOLD: _BLOCK, _TRIM_THRESHOLD: _BLOCK, _TOP_PAD: _PAD}
-    taken = [mallopt(option, value) for option, value in settings.items()]  # every one, whatever the others say
-    return all(taken)
+    settings = {_ARENA_MAX: 1, _MMAP_THRESHOLD: _BLOCK_BYTES, _TRIM_THRESHOLD: _BLOCK_BYTES, _TOP_PAD: _PAD_BYTES}
+    accepted = [mallopt(option, value) for option, value in settings.items()]  # all of them, even if one is rejected
+    return all(accepted)
 
 
 @contextmanager
-def frozen_objects() -> Iterator[None]:
-    """What is made within stays as long as the process: the collector looks at none of it, neither now nor later.
+def gc_frozen() -> Iterator[None]:
+    """Exempt the objects made in this block from garbage collection for the life of the process.
 
-    torch and transformers make half a million objects, and a pass over them holds up every thread for some 300 ms.
+    torch and transformers make half a million objects; scanning them would stop every thread for about 300 ms.
     """
     gc.disable()
     try:
@@ -46,13 +46,13 @@ def frozen_objects() -> Iterator[None]:
         gc.enable()
 
 
-def use_torch_threads(count: int) -> None:
-    """Let torch's operations in the calling thread use ``count`` threads.
+def set_torch_threads(count: int) -> None:
+    """Set the number of threads that torch uses for operations called from this thread.
 
-    OpenMP keeps the number per thread, but torch also keeps a process-wide default, which a thread adopts when it first
-    asks for its number. Asking first and setting afterwards makes the thread's own number stick.
+    OpenMP keeps the number per thread, but torch also has a process-wide default, which a thread adopts when it first
+    asks for its number. Asking before setting keeps the default from overwriting the thread's own number.
     """
-    import torch  # not at the top: keep_freed_memory has to run before torch is imported
+    import torch  # not at the top: tune_malloc has to run before torch is imported
 
     torch.get_num_threads()
     torch.set_num_threads(count)

@@ -1,1 +1,1 @@
-"""What speaks HTTP: routes, schemas, problem documents, uploads, keys, and the limits of the protocol."""
+"""Everything that speaks HTTP: routes, schemas, problem documents, uploads, API keys and limits of the protocol."""

@@ -1,34 +1,43 @@
-"""What every request gets, whatever becomes of it: an id, a deadline, an answer, its place in metrics and log.
+"""What every request gets, however it ends: an id, a deadline, an answer, an entry in the metrics and the log.
 
-Plain ASGI: starlette's BaseHTTPMiddleware would hide from the routes that a client has gone.
+Plain ASGI, because starlette's BaseHTTPMiddleware hides disconnects from the routes.
 """
 
 import asyncio
 import logging
 
 import structlog
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ClientGone, DeadlineExceeded, MalformedRequest, NotReady
-from service.http.exchange import Exchange
-from service.http.problems import answer_error
+from service.errors import ClientDisconnected, MalformedRequest, NotReady
+from service.http.exception_handlers import error_response
 from service.http.request_context import RequestContext
-from service.metrics import METHODS, NO_ROUTE, PROBES, Metrics
+from service.http.upload import announced_length
+from service.metrics import Metrics
 
 log = structlog.get_logger()
 
-CLIENT_GONE = 499  # nginx's status for a client that closed its connection; never sent
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnected; never sent
+
+# the closed sets from which metrics take their labels
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_ROUTE = "none"
+_PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+
+# Closing the connection of a client that is still sending resets it, and the answer is lost. So after an early answer
+# the rest of the body is discarded for a moment, like nginx's lingering_close.
+_LINGER_SECONDS = 2.0
 
 
 class RequestMiddleware:
-    """Stands around the whole application.
+    """Wraps the whole application.
 
     Args:
-        app: the application within.
-        metrics: where requests are counted.
-        deadline_seconds: the time in which any request must be answered, its upload included.
-        max_body_bytes: see :class:`service.http.exchange.Exchange`.
+        app: the application.
+        metrics: counts requests.
+        deadline_seconds: how long any request may take, its upload included.
+        max_body_bytes: largest body; the connection stays open after a refusal only if the body cannot be longer.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, deadline_seconds: float, max_body_bytes: int) -> None:
@@ -44,38 +53,45 @@ class RequestMiddleware:
         given_id = Headers(scope=scope).get("x-request-id", "")
         context = RequestContext(given_id, deadline_seconds=self._deadline_seconds)
         scope.setdefault("state", {})["context"] = context
-        exchange = Exchange(scope, receive, send, context, max_body_bytes=self._max_body_bytes)
+        responder = Responder(scope, receive, send, context, max_body_bytes=self._max_body_bytes)
         with self._metrics.in_flight.track_inprogress():
-            error = await self._run(scope, exchange, context)
-            if error is not None and not isinstance(error, ClientGone) and exchange.status is None:
-                await answer_error(context, error)(scope, exchange.receive, exchange.send)
-        self._account(scope, exchange, context)
+            error = await self._run(scope, responder, context)
+            if error is not None and not isinstance(error, ClientDisconnected) and responder.status is None:
+                await error_response(context, error)(scope, responder.receive, responder.send)
+        self._report(scope, responder, context)
 
-    async def _run(self, scope: Scope, exchange: Exchange, context: RequestContext) -> Exception | None:
-        """Run the application within the deadline; what it did not answer itself comes back."""
+    async def _run(self, scope: Scope, responder: "Responder", context: RequestContext) -> Exception | None:
+        """Run the application within the deadline; returns the error that it did not answer itself."""
         try:
-            async with asyncio.timeout(self._deadline_seconds) as deadline:
-                exchange.check()
-                await self._app(scope, exchange.receive, exchange.send)
-        except asyncio.CancelledError:  # the server's grace period is over
+            async with asyncio.timeout(self._deadline_seconds) as timeout:
+                responder.raise_if_malformed()
+                await self._app(scope, responder.receive, responder.send)
+        except asyncio.CancelledError:  # uvicorn's grace period is over
             return NotReady("the service has shut down")
-        except (ClientGone, MalformedRequest) as error:
+        except (ClientDisconnected, MalformedRequest) as error:
             return error
-        except Exception as error:  # nothing may leave without an answer
-            if deadline.expired():
-                return DeadlineExceeded(seconds=context.elapsed, limit=self._deadline_seconds)
+        except Exception as error:  # every request gets an answer
+            if timeout.expired():
+                return context.deadline.error()
             log.exception("unforeseen exception", request_id=context.request_id)
             return error
         return None
 
-    def _account(self, scope: Scope, exchange: Exchange, context: RequestContext) -> None:
-        status = exchange.status or CLIENT_GONE
-        seconds = context.elapsed if exchange.seconds is None else exchange.seconds
-        route = getattr(scope.get("route"), "path", NO_ROUTE)
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        self._metrics.count_request(context, route=route, method=method, status=status, seconds=seconds)
+    def _report(self, scope: Scope, responder: "Responder", context: RequestContext) -> None:
+        status = responder.status or CLIENT_CLOSED_REQUEST
+        seconds = context.deadline.elapsed if responder.seconds is None else responder.seconds
+        route = getattr(scope.get("route"), "path", _NO_ROUTE)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.count_request(
+            route=route,
+            method=method,
+            status=status,
+            seconds=seconds,
+            stages=context.stage_times,
+            code=None if route in _PROBES else context.code,  # a failed probe is not a rejected post
+        )
         log.log(
-            logging.DEBUG if route in PROBES else logging.INFO,
+            logging.DEBUG if route in _PROBES else logging.INFO,
             "request",
             request_id=context.request_id,
             method=method,
@@ -83,5 +99,77 @@ class RequestMiddleware:
             status=status,
             code=context.code,
             seconds=round(seconds, 4),
-            **{f"{stage}_seconds": round(seconds, 4) for stage, seconds in context.stages.items()},
+            **{f"{stage}_seconds": round(taken, 4) for stage, taken in context.stage_times.items()},
         )
+
+
+class Responder:
+    """Wraps ``receive`` and ``send`` of one request: adds headers, and ends a refused upload cleanly.
+
+    Attributes:
+        status: of the answer, once it has begun.
+        seconds: from the request's first byte to the answer's last, once that is sent.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext, *, max_body_bytes: int
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._context = context
+        self._state = scope["state"]
+        self._is_closing = self._state.get("is_closing", lambda: False)  # only our protocol sets it
+        headers = Headers(scope=scope)
+        length = announced_length(headers)
+        self._body_left = bool(length) or "transfer-encoding" in headers
+        self._bounded = length is not None and length <= max_body_bytes
+        self.status: int | None = None
+        self.seconds: float | None = None
+
+    def raise_if_malformed(self) -> None:
+        """Report what the protocol could not read.
+
+        Raises:
+            MalformedRequest: the request is not HTTP or exceeds a limit; raised once.
+        """
+        reason = self._state.pop("malformed", None)
+        if reason is not None:
+            raise MalformedRequest(reason)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.raise_if_malformed()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._body_left = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._context.request_id
+            headers["Server-Timing"] = self._context.server_timing()
+            if self._body_left and (not self._bounded or message["status"] == 504):
+                headers["Connection"] = "close"
+            await self._send(message)
+            if not self._is_closing():  # otherwise the server has dropped the message
+                self.status = message["status"]
+            return
+        if not message.get("more_body", False):
+            self.seconds = self._context.deadline.elapsed
+            if self._body_left:
+                await self._send({**message, "more_body": True})
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+                try:
+                    await self._discard_body()
+                finally:
+                    await self._send(message)
+                return
+        await self._send(message)
+
+    async def _discard_body(self) -> None:
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self._body_left:
+                    await self.receive()
+        except (TimeoutError, MalformedRequest):
+            pass  # time is up, or the rest is not a body

@@ -7,25 +7,26 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from model.preprocessing.images import FORMATS
-from service.http.dependencies import KEY_CHECKED, ContextDep, ServiceDep, SlotDep, UploadDep, unless_gone
-from service.http.problems import documented
+from service.http.dependencies import KEY_REQUIRED, ContextDep, PermitDep, StateDep, UploadDep, cancel_on_disconnect
+from service.http.problems import KINDS, ROUTING_CODES, documented
 from service.http.protocol import HEAD_BYTES, HEAD_SECONDS, PIPELINED, UNREAD_SECONDS
-from service.http.schemas import Info, Limits, ModelIdentity, Recognition
+from service.http.schemas import FoundEntity, Info, Limits, ModelIdentity, Recognition
 
 router = APIRouter()
 
 _DESCRIPTION = """
-Send a multipart form with the post's `text` and, if it has one, its photo as `image`:
+Send a multipart form with the post's `text` and, if there is one, its photo as `image`:
 
 ```sh
 curl http://localhost:8000/recognize --form-string 'text=RT @NBA: Kawhi Leonard is in Toronto' -F image=@photo.jpg
 ```
 
-`--form-string` keeps curl from reading a text that begins with `@` as a file name. The text is UTF-8; the photo is a
-JPEG, PNG, WebP or GIF file, of which the first frame is taken. An `image` field that a browser left empty counts as no
-photo. Other parts, and a part sent twice, are refused.
+`--form-string` keeps curl from taking a text that begins with `@` for a file name. The text is UTF-8; the photo is a
+JPEG, PNG, WebP or GIF file (only the first frame is read). An `image` field that a browser left empty counts as no
+photo. Other parts and repeated parts are refused.
 
-Offsets are Unicode code points of the text as it was sent. Errors are problem documents (RFC 9457) with a `code`.
+Offsets are Unicode code points of the text as it was sent; JavaScript and Java count UTF-16 units, which differ after
+an emoji. Errors are problem documents (RFC 9457) with a `code`.
 """
 
 _FORM: dict[str, Any] = {
@@ -53,50 +54,47 @@ _FORM: dict[str, Any] = {
     },
 }
 
-_PROBLEMS = documented(
-    "malformed_request",
-    "unauthorized",
-    "body_too_large",
-    "image_too_large",
-    "unsupported_media_type",
-    "unsupported_image",
-    "missing_text",
-    "empty_text",
-    "text_too_long",
-    "unreadable_image",
-    "internal_error",
-    "overloaded",
-    "not_ready",
-    "deadline_exceeded",
-)
-
 
 @router.post(
     "/recognize",
     summary="Named entities of a post",
     description=_DESCRIPTION,
     response_model_exclude_none=True,
-    dependencies=[KEY_CHECKED],
-    responses=_PROBLEMS,
+    dependencies=[KEY_REQUIRED],
+    responses=documented(*(code for code in KINDS if code not in ROUTING_CODES.values())),
     openapi_extra={"requestBody": _FORM},
 )
 async def recognize(
     request: Request,
     upload: UploadDep,
-    slot: SlotDep,
+    permit: PermitDep,
     context: ContextDep,
-    service: ServiceDep,
+    state: StateDep,
     explain: Annotated[bool, Query(description="say where in the photo each entity looked")] = False,
 ) -> Recognition:
-    work = service.recognize(upload, slot, context, explain=explain)
-    return await unless_gone(work, request.receive)
+    work = state.pipeline.recognize(
+        upload.text,
+        upload.image,
+        explain=explain,
+        permit=permit,
+        deadline=context.deadline,
+        stage_times=context.stage_times,
+        request_id=context.request_id,
+    )
+    recognized = await cancel_on_disconnect(work, request.receive)
+    return Recognition(
+        entities=[FoundEntity.model_validate(entity) for entity in recognized.entities],
+        image_used=recognized.image_used,
+        model=ModelIdentity.model_validate(state.pipeline.recognizer),
+        request_id=context.request_id,
+    )
 
 
 @router.get("/info", summary="The checkpoint, its labels, the limits and the versions")
-async def info(service: ServiceDep) -> Info:
-    recognizer, settings = service.recognizer, service.settings
+async def info(state: StateDep) -> Info:
+    recognizer, settings = state.pipeline.recognizer, state.settings
     return Info(
-        model=ModelIdentity(name=recognizer.name, revision=recognizer.revision),
+        model=ModelIdentity.model_validate(recognizer),
         device=str(recognizer.device),
         labels=recognizer.model.config.entity_types,
         image_formats=list(FORMATS),
@@ -114,7 +112,7 @@ async def info(service: ServiceDep) -> Info:
             pending_bytes=settings.max_pending_bytes,
             batch_tokens=settings.max_batch_tokens,
             batch_images=settings.max_batch_images,
-            batch_padding=service.batch_padding,
+            batch_padding=state.pipeline.batch_padding,
             image_cache_bytes=settings.image_cache_mb * 2**20,
             deadline_seconds=settings.deadline_seconds,
             drain_seconds=settings.drain_seconds,
@@ -127,7 +125,7 @@ async def info(service: ServiceDep) -> Info:
 
 
 def package_version(name: str) -> str:
-    """An installed package's version; this one's is unknown when it runs from its folder without being installed."""
+    """The version of an installed package; unknown for this one when it runs from its folder uninstalled."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,7 +1,7 @@
-"""A request's bytes to text and photo, counted as they arrive.
+"""Reads text and image from the body of a request, counting bytes as they arrive.
 
-starlette's form parser is not used: it reads broken UTF-8 as Latin-1 without a word, cannot stop at a photo's limit and
-rolls photos to disk. This one is a thin layer on the parser beneath it, python-multipart.
+starlette's form parser silently reads broken UTF-8 as Latin-1, cannot stop at the image's limit and spools images to
+disk, so this uses the parser below it, python-multipart, directly.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from service.errors import (
     BodyTooLarge,
-    ClientGone,
+    ClientDisconnected,
     EmptyImage,
     EmptyText,
     ImageFileTooLarge,
@@ -23,25 +23,17 @@ from service.errors import (
     TextTooLong,
     UnsupportedMediaType,
 )
+from service.settings import Settings
 
 PARTS = ("text", "image")
 _PART_HEADERS = 8
 _PART_HEADER_BYTES = 4096 + 128  # of each
-_SHOWN = 40  # characters of a client's own words that an error repeats
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadLimits:
-    """What is read of a request at most."""
-
-    body_bytes: int
-    image_bytes: int
-    text_characters: int
+_QUOTED = 40  # characters of the client's own words that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A post as it was sent: its text, and the bytes of its photo if it has one."""
+    """A post as the client sent it: its text, and its image file or None."""
 
     text: str
     image: bytes | None
@@ -50,35 +42,35 @@ class Upload:
 async def read_upload(
     headers: Mapping[str, str],
     receive: Receive,
-    limits: UploadLimits,
+    limits: Settings,
     *,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Upload:
     """Read the multipart form of one post.
 
     Args:
-        headers: the request's, which name the form's boundary.
-        receive: gives the body.
-        limits: beyond which nothing is read.
-        on_bytes: told of the bytes of every chunk before they are kept; it may refuse them.
+        headers: the request's; the Content-Type has the form's boundary.
+        receive: yields the body.
+        limits: of body, image and text.
+        on_bytes: called with the size of every chunk before it is kept; may raise to refuse it.
 
     Raises:
-        ServiceError: the form is not what is documented, or over a limit.
-        ClientGone: the connection was closed before the form had ended.
+        ServiceError: the form is not as documented, or exceeds a limit.
+        ClientDisconnected: the client closed the connection before the end of the form.
     """
-    form = _Form(_boundary(headers.get("content-type", "")), max_image_bytes=limits.image_bytes)
-    async for chunk in _body(headers, receive, limit=limits.body_bytes):
+    form = _Form(_boundary(headers.get("content-type", "")), max_image_bytes=limits.max_image_bytes)
+    async for chunk in _body(headers, receive, limit=limits.max_body_bytes):
         on_bytes(len(chunk))
         form.write(chunk)
     if not form.complete:
         raise MalformedRequest("the form ends before its closing boundary")
-    return Upload(_text(form.parts.get("text"), limit=limits.text_characters), _image(form.parts.get("image")))
+    return Upload(_text(form.parts.get("text"), limit=limits.max_text_characters), _image(form.parts.get("image")))
 
 
 def announced_length(headers: Mapping[str, str]) -> int | None:
-    """The body's length as its sender declares it; None when it does not say."""
+    """The body's length according to its Content-Length; None without a valid one."""
     value = headers.get("content-length", "")
-    # HTTP allows any number of leading zeros, which int() does not
+    # HTTP allows any number of leading zeros, int() only a few thousand
     return int(value.lstrip("0") or "0") if value.isascii() and value.isdigit() else None
 
 
@@ -90,7 +82,7 @@ async def _body(headers: Mapping[str, str], receive: Receive, *, limit: int) -> 
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ClientGone
+            raise ClientDisconnected
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
@@ -103,24 +95,20 @@ async def _body(headers: Mapping[str, str], receive: Receive, *, limit: int) -> 
 def _boundary(content_type: str) -> bytes:
     media_type, options = parse_options_header(content_type)
     if media_type != b"multipart/form-data":
-        raise UnsupportedMediaType(content_type[:_SHOWN])
+        raise UnsupportedMediaType(content_type[:_QUOTED])
     if not options.get(b"boundary"):
-        raise MalformedRequest("the Content-Type names no boundary")
+        raise MalformedRequest("the Content-Type has no boundary")
     return options[b"boundary"]
 
 
 @dataclass(slots=True)
 class _Part:
-    file_name: bytes | None  # None for a plain field; a browser sends "" for a file field that was left empty
-    chunks: list[bytes] = field(default_factory=list)
-    size: int = 0
-
-    def content(self) -> bytes:
-        return b"".join(self.chunks)
+    file_name: bytes | None  # None for a plain field; browsers send "" for a file field left empty
+    content: bytearray = field(default_factory=bytearray)
 
 
 class _Form:
-    """Collects the parts of a form as python-multipart finds them."""
+    """Collects the parts of a form from python-multipart's callbacks."""
 
     def __init__(self, boundary: bytes, *, max_image_bytes: int) -> None:
         self.parts: dict[str, _Part] = {}
@@ -153,7 +141,7 @@ class _Form:
             self._parser.write(chunk)
         except FormParserError as error:
             limits = f"a part may have {_PART_HEADERS} headers of {_PART_HEADER_BYTES} bytes"
-            raise MalformedRequest(f"the body does not keep to the multipart format: {error}; {limits}") from error
+            raise MalformedRequest(f"the body is not a valid multipart form: {error}; {limits}") from error
 
     def _on_part_begin(self) -> None:
         self._header = self._value = self._disposition = b""
@@ -173,18 +161,18 @@ class _Form:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in PARTS:
-            raise MalformedRequest(f"the form has a part called {name[:_SHOWN]!r}, known are {', '.join(PARTS)}")
+            raise MalformedRequest(f"the form has a part named {name[:_QUOTED]!r}; allowed are {', '.join(PARTS)}")
         if name in self.parts:
-            raise MalformedRequest(f"the form has more than one part called {name}")
+            raise MalformedRequest(f"the form has more than one part named {name}")
         self.parts[name] = _Part(options.get(b"filename"))
         self._name = name
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         part = self.parts[self._name]
-        part.size += end - start
-        if self._name == "image" and part.size > self._max_image_bytes:
-            raise ImageFileTooLarge(size=part.size, limit=self._max_image_bytes)
-        part.chunks.append(data[start:end])
+        size = len(part.content) + end - start
+        if self._name == "image" and size > self._max_image_bytes:
+            raise ImageFileTooLarge(size=size, limit=self._max_image_bytes)
+        part.content += data[start:end]
 
     def _on_end(self) -> None:
         self.complete = True
@@ -194,7 +182,7 @@ def _text(part: _Part | None, *, limit: int) -> str:
     if part is None:
         raise MissingText
     try:
-        text = part.content().decode("utf-8")
+        text = part.content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedRequest(f"the text is not UTF-8: {error.reason} at byte {error.start}") from error
     if len(text) > limit:
@@ -205,8 +193,8 @@ def _text(part: _Part | None, *, limit: int) -> str:
 
 
 def _image(part: _Part | None) -> bytes | None:
-    if part is None or (part.size == 0 and part.file_name == b""):
+    if part is None or (not part.content and part.file_name == b""):
         return None
-    if part.size == 0:
+    if not part.content:
         raise EmptyImage
-    return part.content()
+    return bytes(part.content)

@@ -1,1 +1,1 @@
-"""From a post's text and image bytes to its entities. It knows no request, no schema and no status code."""
+"""From text and image bytes to entities, with limits, queue and batches; knows nothing of HTTP."""

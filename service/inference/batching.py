@@ -1,23 +1,23 @@
-"""Which of the waiting posts run together."""
+"""Chooses which of the waiting posts run together."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 
 class Budget(NamedTuple):
-    """What one batch may cost: sub-tokens with padding, photos, and sub-tokens of padding for each real one, or any."""
+    """What one batch may cost: sub-tokens with padding, images to encode, and sub-tokens of padding per real one."""
 
     tokens: int
     images: int
-    padding: float | None = None
+    padding: float | None = None  # no limit
 
-    def halved(self, *, least_tokens: int) -> "Budget":
-        """Half of it, but no less than one photo and ``least_tokens``."""
-        return self._replace(tokens=max(self.tokens // 2, least_tokens), images=max(self.images // 2, 1))
+    def halved(self, *, min_tokens: int) -> "Budget":
+        """Half of it, but at least one image and ``min_tokens``."""
+        return self._replace(tokens=max(self.tokens // 2, min_tokens), images=max(self.images // 2, 1))
 
 
-class Waiting(Protocol):
-    """What is asked of a waiting post: its sub-tokens, its photos (0 or 1) and whether it wants an explanation."""
+class Batchable(Protocol):
+    """A waiting post: its sub-tokens, its images to encode (0 or 1) and whether it wants an explanation."""
 
     @property
     def tokens(self) -> int: ...
@@ -27,21 +27,21 @@ class Waiting(Protocol):
     def explain(self) -> bool: ...
 
 
-W = TypeVar("W", bound=Waiting)
+B = TypeVar("B", bound=Batchable)
 
 
-def choose_batch(waiting: Sequence[W], budget: Budget) -> list[W]:
-    """The post that has waited longest and those nearest to it in length, as many as the budget allows.
+def choose_batch(waiting: Sequence[B], budget: Budget) -> list[B]:
+    """Choose the oldest post and those nearest to it in length, as many as the budget allows.
 
-    The oldest always goes, so none waits for ever; similar lengths together waste the least on padding. Posts to be
-    explained run apart, because the network then computes attention in another way.
+    The oldest always runs, so none starves; posts of similar length waste little on padding. Posts to be explained run
+    separately, because the network then computes attention differently.
 
     Args:
         waiting: at least one post, in order of arrival.
         budget: at least what any single post costs.
     """
     oldest = waiting[0]
-    chosen: list[W] = []
+    chosen: list[B] = []
     longest = tokens = images = 0
     for post in sorted(waiting, key=lambda post: abs(post.tokens - oldest.tokens)):  # stable: the oldest comes first
         padded = max(longest, post.tokens) * (len(chosen) + 1)

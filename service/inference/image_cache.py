@@ -1,6 +1,6 @@
-"""Photos that were seen before: their features, kept by the SHA-256 of the file's bytes.
+"""Caches the features of recent images by the SHA-256 of their files, since retweets carry the same image.
 
-Retweets carry the same photo. A hit skips decoding and the image encoder.
+A hit skips decoding and the image encoder.
 """
 
 import hashlib
@@ -12,11 +12,11 @@ from torch import Tensor
 
 
 class ImageCache:
-    """The features of the photos used last, bounded in bytes; may be used from several threads.
+    """A least-recently-used cache of image features, bounded in bytes and safe to use from several threads.
 
     Args:
-        max_bytes: what all features together may take; 0 keeps none.
-        on_lookup: told of every lookup whether it was a hit.
+        max_bytes: size of all features together; 0 turns the cache off.
+        on_lookup: called with whether a lookup was a hit.
     """
 
     def __init__(self, max_bytes: int, *, on_lookup: Callable[[bool], None] = lambda _: None) -> None:
@@ -26,27 +26,27 @@ class ImageCache:
 
     @staticmethod
     def key(image: bytes) -> bytes:
-        """What a photo is kept by."""
+        """The key of an image file."""
         return hashlib.sha256(image).digest()
 
     def look_up(self, key: bytes) -> Tensor | None:
-        """The features of a photo, (1 + m, C) float, if they are kept."""
+        """The features of an image, (1 + m, C) float, or None."""
         features = self.peek(key)
         self._on_lookup(features is not None)
         return features
 
     def peek(self, key: bytes) -> Tensor | None:
-        """As :meth:`look_up`, without being counted."""
+        """Like :meth:`look_up`, but not counted."""
         with self._lock:
             return self._features.get(key)
 
     def clear(self) -> None:
-        """Forget all photos."""
+        """Remove all features."""
         with self._lock:
             self._features.clear()
 
-    def keep(self, key: bytes, features: Tensor) -> None:
-        """Keep a photo's features, at the cost of those not used for longest."""
+    def put(self, key: bytes, features: Tensor) -> None:
+        """Store an image's features, evicting those least recently used; features larger than the cache are ignored."""
         with self._lock:
             if features.nbytes <= self._features.maxsize:
-                self._features[key] = features.clone()  # a view would keep the whole batch it was encoded in
+                self._features[key] = features.clone()  # a view would keep its whole batch in memory

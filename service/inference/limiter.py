@@ -1,7 +1,6 @@
-"""How much is taken on at once, in posts and in bytes; more is refused at the door, before its photo is read.
+"""Limits how many posts, and how many bytes of them, are in progress; more are refused before their bodies are read.
 
-A post takes its place among those that are answered only when it has arrived in full: a client that trickles bytes
-keeps nobody from the model.
+A post counts as pending only once it has arrived in full, so slow uploads do not keep others from the model.
 """
 
 import threading
@@ -10,116 +9,111 @@ from typing import Any
 
 from service.errors import Overloaded
 
-# Uploads on their way for each post that may be answered. They cost a connection and the bytes that have come, and
-# eight times the default of 64 stays below the usual limit of 1024 open files.
+# Uploads cost a connection and the bytes received. Eight times the default of 64 posts stays below the usual limit of
+# 1024 open files.
 _UPLOADS_PER_POST = 8
 
 
-class Gate:
-    """Counts the posts between the door and their answer.
+class Limiter:
+    """Hands out permits.
 
     Args:
-        limit: posts that are answered at once, each received in full; eight times as many may be on their way.
-        byte_limit: bytes that have come of all their bodies together, at least those of a single one.
+        max_posts: posts that may be pending, each received in full; eight times as many may be uploading.
+        max_bytes: limit on ``bytes_held``, the bytes received of all their bodies; at least the largest body.
     """
 
-    def __init__(self, limit: int, byte_limit: int) -> None:
-        self.limit = limit
-        self.byte_limit = byte_limit
+    def __init__(self, max_posts: int, max_bytes: int) -> None:
+        self._max_posts = max_posts
+        self._max_bytes = max_bytes
         self._uploads = 0
         self._posts = 0
-        self._bytes = 0
-        self._lock = threading.Lock()  # a slot may be given back by a worker's thread
+        self.bytes_held = 0
+        self._lock = threading.Lock()  # a worker thread may release a permit
 
     @property
-    def inside(self) -> int:
-        """Posts that have a slot now, whether they are on their way or being answered."""
+    def permits_held(self) -> int:
+        """Posts that are uploading or pending now."""
         return self._uploads + self._posts
 
-    @property
-    def bytes_inside(self) -> int:
-        """Bytes that have come of the bodies of those posts."""
-        return self._bytes
-
-    def enter(self, announced: int) -> "Slot":
-        """Let in a post whose body has ``announced`` bytes, or may have as many; they count as they arrive.
+    def acquire(self, max_size: int) -> "Permit":
+        """Admit a post whose body has at most ``max_size`` bytes, which count as they arrive.
 
         Raises:
-            Overloaded: there is no room for it now.
+            Overloaded: a limit is reached.
         """
+        max_uploads = _UPLOADS_PER_POST * self._max_posts
         with self._lock:
             self._check_posts()
-            self._check_bytes(announced)
-            uploads = _UPLOADS_PER_POST * self.limit
-            if self._uploads >= uploads:
-                raise Overloaded(f"{self._uploads} posts are being received, no more than {uploads} at once")
+            self._check_bytes(max_size)
+            if self._uploads >= max_uploads:
+                raise Overloaded(f"{self._uploads} posts are being received; the limit is {max_uploads}")
             self._uploads += 1
-        return Slot(self)
+        return Permit(self)
 
     def _check_posts(self) -> None:
-        if self._posts >= self.limit:
-            raise Overloaded(f"{self._posts} posts are being answered, no more than {self.limit} at once")
+        if self._posts >= self._max_posts:
+            raise Overloaded(f"{self._posts} posts are being answered; the limit is {self._max_posts}")
 
     def _check_bytes(self, size: int) -> None:
-        if self._bytes + size > self.byte_limit:
+        if self.bytes_held + size > self._max_bytes:
             raise Overloaded(
-                f"posts of {self._bytes} bytes are being answered, with the {size} of this one more than the "
-                f"{self.byte_limit} at once"
+                f"the posts being answered have {self.bytes_held} bytes, this one adds {size}; "
+                f"the limit is {self._max_bytes}"
             )
 
 
-class Slot:
-    """One post's place inside; ``with`` gives it back."""
+class Permit:
+    """Allows one post to be in progress; leaving its ``with`` block releases it."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
         self._size = 0
-        self._complete = False
+        self._received = False
         self._work: Future[Any] | None = None
 
-    def arrived(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """Count ``size`` more bytes of the body.
 
         Raises:
-            Overloaded: they are too many, with those of the other posts.
+            Overloaded: they exceed the limit on all posts' bytes.
         """
-        gate = self._gate
-        with gate._lock:
-            gate._check_bytes(size)
-            gate._bytes += size
+        limiter = self._limiter
+        with limiter._lock:
+            limiter._check_bytes(size)
+            limiter.bytes_held += size
             self._size += size
 
-    def complete(self) -> None:
-        """Take the place of a post that has been received and waits for its answer.
+    def mark_received(self) -> None:
+        """Count the post, which has arrived in full, as pending instead of uploading.
 
         Raises:
-            Overloaded: meanwhile others have taken the last one.
+            Overloaded: too many others are pending.
         """
-        gate = self._gate
-        with gate._lock:
-            gate._check_posts()
-            gate._uploads -= 1
-            gate._posts += 1
-            self._complete = True
+        limiter = self._limiter
+        with limiter._lock:
+            limiter._check_posts()
+            limiter._uploads -= 1
+            limiter._posts += 1
+            self._received = True
 
-    def holds(self, work: Future[Any]) -> None:
-        """Keep the slot until ``work`` is over, even if its post is given up: a thread cannot be stopped."""
+    def hold_until_done(self, work: Future[Any]) -> None:
+        """Delay the release until ``work`` is done, since a thread cannot be stopped when its post is canceled."""
         self._work = work
 
-    def __enter__(self) -> "Slot":
+    def __enter__(self) -> "Permit":
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._work is None:
-            self._leave()
+            self._release()
         else:
-            self._work.add_done_callback(lambda _: self._leave())  # at once if it is done
+            self._work.add_done_callback(lambda _: self._release())  # immediately if it is done
 
-    def _leave(self) -> None:
-        gate = self._gate
-        with gate._lock:
-            gate._bytes -= self._size
-            if self._complete:
-                gate._posts -= 1
+    def _release(self) -> None:
+        limiter = self._limiter
+        with limiter._lock:
+            limiter.bytes_held -= self._size
+            if self._received:
+                limiter._posts -= 1
             else:
-                gate._uploads -= 1
+                limiter._uploads -= 1

@@ -1,64 +1,63 @@
-"""Photos are decoded and texts tokenised in a few threads of their own, beside the event loop and the model."""
+"""Decodes images and tokenizes texts in threads of their own, apart from the event loop and the model."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from model import Post, Recognizer
-from service.http.upload import Upload
 from service.inference.image_cache import ImageCache
-from service.inference.limiter import Slot
-from service.runtime import use_torch_threads
+from service.inference.limiter import Permit
+from service.runtime import set_torch_threads
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedPost:
-    """A post, and what its photo is kept by in the cache; empty without a photo."""
+class PreprocessedPost:
+    """A post ready for the model, and its image's key in the cache; empty without an image."""
 
     post: Post
     image_key: bytes = b""
 
 
-class Preparation:
-    """Bounded pools that make posts out of uploads; admission bounds what waits for them.
+class Preprocessor:
+    """Turns text and image bytes into posts; the limiter bounds how many can wait.
 
     Args:
-        recognizer: whose :meth:`~model.Recognizer.prepare` is called.
-        workers: threads for photos; posts without one have a thread of their own.
-        cache: the photos that need no decoding.
-        max_pixels: a photo with more pixels is refused.
+        recognizer: provides :meth:`~model.Recognizer.prepare`.
+        workers: threads for posts with an image; those without have one of their own.
+        cache: holds the features of images that need no decoding.
+        max_pixels: images with more pixels are refused.
     """
 
     def __init__(self, recognizer: Recognizer, *, workers: int, cache: ImageCache, max_pixels: int) -> None:
         self._recognizer = recognizer
         self._cache = cache
         self._max_pixels = max_pixels
-        # one thread for torch in each: a photo is too small to share, and the cores belong to the model
-        self._pool = ThreadPoolExecutor(workers, "prepare", initializer=use_torch_threads, initargs=(1,))
-        self._texts = ThreadPoolExecutor(1, "tokenise")  # which no photo keeps waiting
+        # one torch thread each: an image is too small to split, and the model needs the cores
+        self._image_pool = ThreadPoolExecutor(workers, "decode", initializer=set_torch_threads, initargs=(1,))
+        self._text_pool = ThreadPoolExecutor(1, "tokenize")
 
-    async def prepare(self, upload: Upload, slot: Slot) -> PreparedPost:
-        """Make one post; raises :class:`model.InvalidPost`."""
-        pool = self._texts if upload.image is None else self._pool
-        given = [upload]
-        work = pool.submit(lambda: self._prepare(given.pop()))
-        work.add_done_callback(lambda _: given.clear())  # the pool keeps cancelled work until a thread comes by
-        slot.holds(work)
+    async def preprocess(self, text: str, image: bytes | None, permit: Permit) -> PreprocessedPost:
+        """Tokenize the text and decode the image; raises :class:`model.InvalidPost`."""
+        pool = self._text_pool if image is None else self._image_pool
+        arguments = [(text, image)]
+        work = pool.submit(lambda: self._preprocess(*arguments.pop()))
+        work.add_done_callback(lambda _: arguments.clear())  # else canceled work keeps the image until a thread is free
+        permit.hold_until_done(work)
         try:
             return await asyncio.wrap_future(work)
         finally:
-            del work  # an exception's traceback has this frame, and the future has the exception: with the photo in it
+            del work  # breaks a cycle (exception, traceback, frame, future) that would keep the image in memory
 
-    def _prepare(self, upload: Upload) -> PreparedPost:
-        if upload.image is None:
-            return PreparedPost(self._recognizer.prepare(upload.text))
-        key = self._cache.key(upload.image)
+    def _preprocess(self, text: str, image: bytes | None) -> PreprocessedPost:
+        if image is None:
+            return PreprocessedPost(self._recognizer.prepare(text))
+        key = self._cache.key(image)
         features = self._cache.look_up(key)
         if features is not None:
-            return PreparedPost(replace(self._recognizer.prepare(upload.text), image_features=features), key)
-        return PreparedPost(self._recognizer.prepare(upload.text, upload.image, max_pixels=self._max_pixels), key)
+            return PreprocessedPost(replace(self._recognizer.prepare(text), image_features=features), key)
+        return PreprocessedPost(self._recognizer.prepare(text, image, max_pixels=self._max_pixels), key)
 
     def close(self) -> None:
-        """Let the threads end; what has not begun is dropped."""
-        for pool in (self._pool, self._texts):
+        """Stop the threads after their current posts; posts that have not begun are dropped."""
+        for pool in (self._image_pool, self._text_pool):
             pool.shutdown(wait=False, cancel_futures=True)

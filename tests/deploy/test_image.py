@@ -80,7 +80,7 @@ def test_health_check_follows_readiness(scripted: ScriptedRecognizer, serve: Ser
     running = serve(scripted)
     port = running.client.base_url.port or 0
     assert healthcheck(port).returncode == 0
-    running.service.engine.stop()
+    running.engine.stop()
     refused = healthcheck(port)
     assert refused.returncode == 1
     assert "503" in refused.stdout or "Connection" in refused.stdout

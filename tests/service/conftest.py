@@ -1,10 +1,11 @@
-"""A real server on a real socket, with a network small enough to answer at once and a handle to hold it up."""
+"""A real server on a real socket, with a tiny network that tests can hold up."""
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from transformers import BertConfig
 from model import SMNER, Entity, Post, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
 from service.app import create_app
-from service.inference.pipeline import Service
-from service.serve import Server, address_of, bind, server_config
+from service.http.dependencies import AppState
+from service.serve import Server, bind, server_config, url_of
 from service.settings import Settings
 from tests.service.process import ServerProcess, serving_process
 
@@ -33,7 +34,7 @@ SMALL_LIMITS = {
 
 
 class ScriptedRecognizer(Recognizer):
-    """A recognizer that shows its batches to a test first, which may hold them up or fail them."""
+    """Calls a function of the test before each batch, which may delay it or raise."""
 
     before_run: Callable[[Sequence[Post]], None] = staticmethod(lambda _: None)
 
@@ -43,7 +44,7 @@ class ScriptedRecognizer(Recognizer):
 
 
 class Brake:
-    """Holds the model up while it is pulled, and counts what ran into it."""
+    """Stops every batch until it is released, and records the texts of each."""
 
     def __init__(self, recognizer: ScriptedRecognizer) -> None:
         self._let_go = threading.Semaphore(0)
@@ -60,22 +61,29 @@ class Brake:
         eventually(lambda: len(self.batches) >= count)
 
     def release(self, batches: int | None = None) -> None:
-        """Let so many batches run, or this and all later ones."""
+        """Let this many batches run, or this one and all later ones."""
         self._released = batches is None
         self._let_go.release(max(1, len(self.batches)) if batches is None else batches)
 
 
 class Running:
-    """A server that runs, the service in it and a client of it."""
+    """A running server, what it consists of, and a client."""
 
-    def __init__(self, server: Server, service: Service, client: httpx.Client) -> None:
+    def __init__(self, server: Server, state: AppState, client: httpx.Client) -> None:
         self.server = server
-        self.service = service
+        self.lifecycle = state.lifecycle
+        self.limiter = state.pipeline.limiter
+        self.engine = state.pipeline.engine
         self.client = client
 
     def sigterm(self) -> None:
-        """What the server does on SIGTERM; the signal itself reaches only a process's main thread."""
+        """Do what SIGTERM does; the signal itself would only reach the main thread."""
         self.server.handle_exit(signal.SIGTERM, None)
+
+    def connect(self) -> socket.socket:
+        """A plain connection."""
+        url = self.client.base_url
+        return socket.create_connection((url.host, url.port), timeout=10)
 
     def post(self, text: str = "Kawhi Leonard", image: bytes | None = None, **options: Any) -> httpx.Response:
         return self.client.post("/recognize", files=form(text, image), **options)
@@ -85,7 +93,7 @@ Serve = Callable[..., Running]
 
 
 def form(text: str | bytes | None = "Kawhi Leonard", image: bytes | None = None) -> list[tuple[str, Any]]:
-    """A form's parts as httpx takes them."""
+    """The parts of a form, for httpx."""
     parts: list[tuple[str, Any]] = [] if text is None else [("text", (None, text))]
     return parts if image is None else [*parts, ("image", ("photo.jpg", image))]
 
@@ -94,13 +102,13 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     """Wait until ``condition`` holds."""
     limit = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < limit, "it never came true"
+        assert time.monotonic() < limit, "the condition never held"
         time.sleep(0.005)
 
 
 @pytest.fixture(scope="session")
 def shared_smner(processor: SMNERProcessor) -> SMNER:
-    """The small network, made once: nothing here changes it."""
+    """A tiny network, which no test changes."""
     torch.manual_seed(0)
     text = BertConfig(
         vocab_size=len(processor.tokenizer),
@@ -125,7 +133,7 @@ def make_recognizer(shared_smner: SMNER, processor: SMNERProcessor) -> Callable[
 
 @pytest.fixture(scope="session")
 def served_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_smner: SMNER, processor: SMNERProcessor) -> Path:
-    """The small network as a checkpoint folder, for servers in a process of their own."""
+    """The tiny network as a checkpoint folder, for servers in other processes."""
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     save_checkpoint(folder, shared_smner, processor, model_card="# tiny\n")
     return folder
@@ -133,7 +141,7 @@ def served_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_smner: SM
 
 @pytest.fixture(scope="session")
 def server(served_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server in a process of its own that wants :data:`API_KEY`, for the tests that send it anything."""
+    """A server in another process that requires :data:`API_KEY`, for tests that send it anything."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(API_KEY)
     with serving_process("--checkpoint", str(served_checkpoint), "--api-keys-file", str(keys)) as process:
@@ -148,18 +156,26 @@ def scripted(make_recognizer: Callable[[], ScriptedRecognizer]) -> ScriptedRecog
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts servers, ``serve(recognizer, limit=…)``, and stops them when the test is over."""
+    """Starts servers, ``serve(recognizer, limit=…)``, which stop at the end of the test."""
     with ExitStack() as stack:
+        yield lambda recognizer, **options: stack.enter_context(serving(recognizer, **options))
 
-        def start(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> Running:
-            return stack.enter_context(serving(recognizer, wait=wait, **overrides))
 
-        yield start
+@pytest.fixture
+def running(scripted: ScriptedRecognizer, serve: Serve) -> Running:
+    """A server of the test's own."""
+    return serve(scripted)
+
+
+@pytest.fixture
+def brake(running: Running, scripted: ScriptedRecognizer) -> Brake:
+    """Stops the batches of ``running``, which is warm."""
+    return Brake(scripted)
 
 
 @pytest.fixture(scope="session")
 def shared(make_recognizer: Callable[[], ScriptedRecognizer]) -> Iterator[Running]:
-    """One server for the tests that only ask."""
+    """One server for all tests that only send requests."""
     with serving(make_recognizer()) as running:
         yield running
 
@@ -169,24 +185,19 @@ def client(shared: Running) -> httpx.Client:
     return shared.client
 
 
-def serving(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> AbstractContextManager[Running]:
-    return _serving(Settings(**{**SMALL_LIMITS, **overrides}), recognizer, wait=wait)
-
-
 @contextmanager
-def _serving(settings: Settings, recognizer: Recognizer, *, wait: bool) -> Iterator[Running]:
-    app = create_app(settings, recognizer)
-    service: Service = app.state.service
+def serving(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> Iterator[Running]:
+    app = create_app(Settings(**{**SMALL_LIMITS, **overrides}), recognizer)
+    state: AppState = app.state.service
     listener = bind("127.0.0.1", 0)
-    server = Server(service, server_config(app), address=address_of(listener))
+    server = Server(state, server_config(app), address=url_of(listener))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        with httpx.Client(base_url=address_of(listener), timeout=20) as client:
-            eventually(lambda: server.started)
-            if wait:
-                eventually(lambda: service.engine.ready)
-            yield Running(server, service, client)
+        with httpx.Client(base_url=url_of(listener), timeout=20) as client:
+            running = Running(server, state, client)
+            eventually(lambda: server.started and (running.engine.ready or not wait))
+            yield running
     finally:
         server.should_exit = True
         thread.join(20)

@@ -1,4 +1,4 @@
-"""Many clients at once, and a probe beside them, on one event loop, and what they got."""
+"""Many clients and a probe on one event loop, and the answers they got."""
 
 import asyncio
 import itertools
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from tests.benchmarks.serving.posts import Post
 from tests.benchmarks.serving.wire import Connection, Reply, Request, get
 
-_stamps = itertools.count(2**32)  # no photo is sent twice, so none is answered from the cache
+_stamps = itertools.count(2**32)  # makes every image unique, so that none is cached
 
 
 class Answer(NamedTuple):
-    """What a reply says, without what differs between two replies to the same post."""
+    """The parts of a reply that are the same for every reply to a post."""
 
     outcome: str
     entities: list[tuple[str, int, int]]
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
         return cls(reply.outcome, places, [entity["score"] for entity in found])
 
     def same_as(self, other: "Answer") -> bool:
-        """Whether they agree; in another batch the sums are rounded otherwise, so scores may differ a little."""
+        """Whether they agree; scores differ slightly between batches, whose sums round differently."""
         return self[:2] == other[:2] and all(
             abs(one - another) < 1e-4 for one, another in zip(self.scores, other.scores, strict=True)
         )
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Each post with its answer, None where the connection failed; and how long each probe took, in seconds."""
+    """Each post with its answer, None if the connection failed, and the seconds of each probe."""
 
     answers: list[tuple[Post, Answer | None]] = field(default_factory=list)
     probes: list[float] = field(default_factory=list)
@@ -48,12 +48,12 @@ class Seen:
 
 
 def ask(port: int, posts: Iterable[Post], *, clients: int, stamps: Iterator[int] = _stamps) -> Seen:
-    """Send ``posts``, ``clients`` at a time, each as soon as one of them has its answer."""
+    """Send ``posts`` with this many clients, each of which sends the next as soon as it has an answer."""
     return asyncio.run(_Crowd(port, iter(posts), stamps).ask(clients))
 
 
 def raw(post: Post) -> bytes:
-    """A request, for those who do something else with it than to send it."""
+    """The bytes of a request, for tests that do not simply send it."""
     return b"".join(Request.of(post).stamped(next(_stamps)))
 
 
@@ -71,7 +71,7 @@ class _Crowd:
         (end,) = await asyncio.gather(probe, return_exceptions=True)
         if isinstance(end, AssertionError):
             raise end
-        await asyncio.sleep(0)  # a closed connection is gone only in the loop's next turn
+        await asyncio.sleep(0)  # closed connections are freed in the loop's next iteration
         return self._seen
 
     async def _client(self) -> None:

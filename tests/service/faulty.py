@@ -1,4 +1,4 @@
-"""``smner-serve``, real but for its model, which fails when a post asks for it; run as a program."""
+"""A program: ``smner-serve`` with a model that fails when a post asks for it."""
 
 import sys
 import time
@@ -13,10 +13,7 @@ from service.serve import main
 
 
 class FaultyRecognizer(Recognizer):
-    """The first word of a post says what is to happen to the batch it is in.
-
-    A white photo needs more memory than there is beside another one.
-    """
+    """The first word of a post decides what happens to its batch; a white image only fits into memory alone."""
 
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
         for post in posts:
@@ -33,12 +30,12 @@ class FaultyRecognizer(Recognizer):
 
     def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
         if len(images) > 1 and any(bool((image == 255).all()) for image in images):
-            raise torch.OutOfMemoryError("the photos do not fit")
+            raise torch.OutOfMemoryError("the images do not fit")
         return super().encode_images(images)
 
 
 class Clock:
-    """The time of day, which an administrator or a time server may set to anything."""
+    """The time of day, which an administrator or a time server may change."""
 
     ahead = 0.0
     _true = time.time_ns

@@ -1,4 +1,4 @@
-"""A service in a process of its own, as an operator runs it: its log in a file, its memory as the kernel counts it."""
+"""A service in another process, with its log in a file and its memory as the kernel counts it."""
 
 import json
 import os
@@ -22,8 +22,8 @@ class ServerProcess:
 
     Args:
         child: its process.
-        banner: what it printed when it was ready.
-        log_file: where its standard error goes; a pipe that nobody reads would stop it once it is full.
+        banner: the lines that it printed when it was ready.
+        log_file: its standard error; a pipe would block it when full.
     """
 
     def __init__(self, child: "subprocess.Popen[str]", banner: list[str], log_file: Path) -> None:
@@ -37,19 +37,19 @@ class ServerProcess:
 
     @property
     def memory(self) -> int:
-        """Bytes of it that are in the machine's memory now."""
+        """Resident memory in bytes."""
         return self._bytes("VmRSS")
 
     @property
     def peak_memory(self) -> int:
-        """The most that :attr:`memory` has been since :meth:`forget_peak`."""
+        """The highest :attr:`memory` since :meth:`reset_peak`."""
         return self._bytes("VmHWM")
 
-    def forget_peak(self) -> None:
+    def reset_peak(self) -> None:
         Path(f"/proc/{self.child.pid}/clear_refs").write_text("5")  # proc(5)
 
     def metric(self, sample: str) -> float:
-        """The value of a sample on ``/metrics``; 0 for one that has not been seen yet."""
+        """The value of a sample on ``/metrics``; 0 if it is missing."""
         page = httpx.get(f"{self.address}/metrics", timeout=20).text
         found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
         return float(found[1]) if found else 0.0
@@ -60,7 +60,7 @@ class ServerProcess:
         return self.child.wait(20)
 
     def log(self) -> list[dict[str, Any]]:
-        """What it has logged; every line must be JSON."""
+        """Its log, every line of which must be JSON."""
         return [json.loads(line) for line in self._log_file.read_text().splitlines()]
 
     def _bytes(self, name: str) -> int:
@@ -72,7 +72,7 @@ class ServerProcess:
 
 @contextmanager
 def serving_process(*arguments: str, module: str = "service.serve") -> Iterator[ServerProcess]:
-    """Run ``module`` on a free port until it is not needed any more."""
+    """Run ``module`` on a free port, and kill it at the end."""
     with NamedTemporaryFile() as log:
         child = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0", "--model-threads", "1", *arguments],

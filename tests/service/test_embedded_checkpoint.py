@@ -1,4 +1,4 @@
-"""The whole way of real posts: raw text and photo over a socket into the checkpoint that comes with the package."""
+"""Real posts, end to end: raw text and photo over a socket to the embedded checkpoint."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def pairs(shared_data: Path) -> list[dict[str, Any]]:
     return [
         {
             "text": record["text"] or " ".join(record["tokens"]),
-            "photo": (folder / record["image"]).read_bytes(),
+            "image": (folder / record["image"]).read_bytes(),
             "gold": mentions(record["tokens"], record["tags"]),
         }
         for record in records
@@ -37,7 +37,7 @@ def pairs(shared_data: Path) -> list[dict[str, Any]]:
 
 
 def mentions(tokens: list[str], tags: list[str]) -> set[tuple[str, str]]:
-    """Type and words, without blanks: the raw text has none where the benchmark split a word."""
+    """Type and words without spaces, since the benchmark splits words that are whole in the raw text."""
     found: list[tuple[str, str]] = []
     for before, token, tag in zip(["O", *tags], tokens, tags, strict=False):
         if tag.startswith("I-") and before[2:] == tag[2:]:
@@ -49,10 +49,10 @@ def mentions(tokens: list[str], tags: list[str]) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def counts(running: Running, pairs: list[dict[str, Any]]) -> tuple[int, int, int]:
-    """Entities of the pairs that are tagged, that are answered, and that are both."""
+    """Entities in the gold tags, in the answers, and in both."""
     gold = found = right = 0
     for post in pairs:
-        answer = running.post(post["text"], post["photo"])
+        answer = running.post(post["text"], post["image"])
         assert answer.status_code == 200
         assert answer.json()["image_used"] is True
         expected = {(kind, mention.removeprefix("#")) for kind, mention in post["gold"]}
@@ -61,19 +61,19 @@ def counts(running: Running, pairs: list[dict[str, Any]]) -> tuple[int, int, int
     return gold, found, right
 
 
-def test_most_of_the_gold_entities_of_the_benchmark_pairs_are_answered(counts: tuple[int, int, int]) -> None:
+def test_recall_on_the_benchmark_pairs(counts: tuple[int, int, int]) -> None:
     gold, _, right = counts
     assert right / gold > 0.75
 
 
 @pytest.mark.xfail(strict=True, reason="22 of 30 answers are right, 0.73 (docs/lab/training.md, 27 November)")
-def test_most_of_the_answers_to_the_benchmark_pairs_are_right(counts: tuple[int, int, int]) -> None:
+def test_precision_on_the_benchmark_pairs(counts: tuple[int, int, int]) -> None:
     _, found, right = counts
     assert right / found > 0.75
 
 
-def test_every_entity_is_a_slice_of_the_text_that_was_sent(running: Running, pairs: list[dict[str, Any]]) -> None:
+def test_offsets_slice_the_text_sent(running: Running, pairs: list[dict[str, Any]]) -> None:
     for post in pairs:
         text = f" \N{ZERO WIDTH SPACE}👩‍👩‍👧 {post['text']}\n"
-        for entity in running.post(text, post["photo"]).json()["entities"]:
+        for entity in running.post(text, post["image"]).json()["entities"]:
             assert text[entity["start"] : entity["end"]] == entity["word"]

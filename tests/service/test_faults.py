@@ -1,7 +1,6 @@
-"""Everything goes wrong at full load, in a server with a process of its own, and its neighbours notice nothing.
+"""Faults at full load, in a server in another process: other posts get the answers they would get alone.
 
-Whatever is sent, those beside it get the answers they would get alone, the live probe stays quick and the memory comes
-back.
+The live probe stays fast, and memory is freed.
 """
 
 import io
@@ -29,9 +28,9 @@ from tests.service.process import ServerProcess, serving_process
 CLIENTS = 32
 DEADLINE_SECONDS = 4.0
 MIB = 2**20
-PADDING = bytes(150_000)  # behind the end of a photo, where nobody reads
-MEMORY_SLACK = 24 * MIB  # less than what is sent in a test: to keep that would show
-PROBE_SECONDS = 0.1  # within which nine in ten probes are answered; a busy machine may hold up the tenth
+PADDING = bytes(150_000)  # after the end of an image, where decoders do not read
+MEMORY_SLACK = 24 * MIB  # less than a test sends, so that a leak of it shows
+PROBE_SECONDS = 0.1  # for nine in ten probes; a busy machine may delay the tenth
 LATEST_PROBE_SECONDS = 1.0
 
 
@@ -43,24 +42,24 @@ def posts() -> list[Post]:
 
 @pytest.fixture(scope="module")
 def process(served_checkpoint: Path, posts: list[Post]) -> Iterator[ServerProcess]:
-    """One server for all faults, each on top of what the others have left behind."""
+    """One server for all faults, so that each starts with whatever the others left behind."""
     arguments = ("--image-cache-mb", "1", "--deadline-seconds", str(DEADLINE_SECONDS))
     with serving_process("--checkpoint", str(served_checkpoint), *arguments, module="tests.service.faulty") as it:
-        ask(it.port, posts * 10, clients=CLIENTS)  # until its memory has the size that the load needs
+        ask(it.port, posts * 10, clients=CLIENTS)  # until its memory has grown to what the load needs
         yield it
         assert it.stop() == 0
 
 
 @pytest.fixture(scope="module")
 def alone(process: ServerProcess, posts: Sequence[Post]) -> dict[Post, Answer]:
-    """The answer of every post when nobody else asks."""
+    """The answer to every post without other load."""
     answers = lone_answers(process, posts)
-    assert len({str(answer.entities) for answer in answers.values()}) > len(posts) // 2  # no mix-up goes unnoticed
+    assert len({str(answer.entities) for answer in answers.values()}) > len(posts) // 2  # so that mixed-up answers show
     return answers
 
 
 @pytest.fixture
-def memory_comes_back(process: ServerProcess) -> Iterator[None]:
+def memory_is_freed(process: ServerProcess) -> Iterator[None]:
     before = process.memory
     yield
     eventually(lambda: process.memory < before + MEMORY_SLACK)
@@ -81,7 +80,7 @@ def assert_undisturbed(seen: Seen, alone: Mapping[Post, Answer]) -> None:
 
 @contextmanager
 def full_load(process: ServerProcess, alone: Mapping[Post, Answer]) -> Iterator[None]:
-    """Clients that ask what can be answered, and must be, while something else is done."""
+    """Clients whose posts must all be answered while the block runs."""
     over = threading.Event()
     posts = itertools.takewhile(lambda _: not over.is_set(), itertools.cycle(alone))
     with ThreadPoolExecutor(1) as pool:
@@ -96,7 +95,7 @@ def full_load(process: ServerProcess, alone: Mapping[Post, Answer]) -> Iterator[
 
 
 def mixed(good: Sequence[Post], bad: Sequence[Post], *, count: int) -> list[Post]:
-    """Good and bad posts, a third of them bad, in no order."""
+    """Good and bad posts, one in three bad, shuffled."""
     posts = [*itertools.islice(itertools.cycle(good), 2 * count), *itertools.islice(itertools.cycle(bad), count)]
     random.Random(0).shuffle(posts)
     return posts
@@ -113,14 +112,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, rows: bytes = b"", text: bytes = b"") -> bytes:
-    """A grey PNG that says it has this size, whatever its rows are, with a compressed comment."""
+    """A gray PNG with any size in its header, any rows, and a compressed comment."""
     comment = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(text)) if text else b""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + comment + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def webp(side: int) -> bytes:
-    """An animation of one small frame on a canvas of any size."""
+    """An animation with one small frame on a canvas of any size."""
     frame = file(Image.new("RGB", (8, 8)), "WEBP")[12:]
     place = bytes(6) + struct.pack("<I", 7)[:3] * 2 + bytes(4)
     size = struct.pack("<I", side - 1)[:3]
@@ -138,8 +137,10 @@ def connect(process: ServerProcess) -> socket.socket:
     return socket.create_connection(("127.0.0.1", process.port), timeout=20)
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_corrupt_images_among_valid_ones(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+@pytest.mark.usefixtures("memory_is_freed")
+def test_corrupt_images_do_not_affect_valid_ones(
+    process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
+) -> None:
     image = posts[0].image.removesuffix(PADDING)
     broken = [image[: len(image) // 3], image[:200] + bytes(50_000), b"%PDF-1.7" + bytes(50_000), image[2:], b"GIF89a"]
     bad = [Post("Kawhi Leonard", content) for content in broken]
@@ -149,11 +150,11 @@ def test_corrupt_images_among_valid_ones(process: ServerProcess, posts: list[Pos
     assert_undisturbed(ask(process.port, sent, clients=CLIENTS), expected)
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_decompression_bombs_are_refused_by_their_headers(
+@pytest.mark.usefixtures("memory_is_freed")
+def test_decompression_bombs_are_refused_by_header(
     process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
 ) -> None:
-    """20 KiB that would be 161 MiB, and more of the kind; none is decoded, so there is never more memory than usual."""
+    """20 KiB that would decode to 161 MiB, and others like it; memory never grows, since none is decoded."""
     row = bytes(13_001)
     bombs = [
         png(13_000, 13_000, rows=row * 13_000),
@@ -164,7 +165,7 @@ def test_decompression_bombs_are_refused_by_their_headers(
     ]
     assert max(map(len, bombs)) < 200_000
     bad = [Post("Kawhi Leonard", bomb) for bomb in bombs]
-    process.forget_peak()
+    process.reset_peak()
     before = process.memory
     expected = {**alone, **lone_answers(process, bad)}
     sent = mixed(posts, bad, count=100)
@@ -172,8 +173,9 @@ def test_decompression_bombs_are_refused_by_their_headers(
     assert process.peak_memory < before + 64 * MIB
 
 
-def test_images_as_large_as_is_allowed(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
-    """What they take while they are decoded is given back, or kept for the next one, but not taken anew."""
+def test_memory_for_the_largest_images_is_reused(
+    process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
+) -> None:
     large = [png(7_000, 7_000, rows=bytes(7_001) * 7_000), webp(7_000)]
     bad = [Post("Kawhi Leonard", image) for image in large]
     expected = {**alone, **lone_answers(process, bad)}
@@ -184,15 +186,13 @@ def test_images_as_large_as_is_allowed(process: ServerProcess, posts: list[Post]
     eventually(lambda: process.memory < before + MEMORY_SLACK)
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_clients_that_send_a_byte_at_a_time(
-    process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
-) -> None:
-    """Those that come to an end in time are answered, the others are told so, and neither keeps anybody waiting."""
+@pytest.mark.usefixtures("memory_is_freed")
+def test_clients_that_send_byte_by_byte(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+    """Those that finish in time are answered, the others get 504, and neither delays other clients."""
     request = raw(Post("Kawhi Leonard", file(Image.new("RGB", (1, 1)))))
     with full_load(process, alone), ExitStack() as stack:
         clients = [stack.enter_context(connect(process)) for _ in range(16)]
-        begun = time.monotonic()
+        started = time.monotonic()
         for byte in request[:-10]:
             for client in clients:
                 client.send(bytes([byte]))
@@ -201,28 +201,28 @@ def test_clients_that_send_a_byte_at_a_time(
             client.sendall(request[-10:])
             assert b" 200 OK" in client.recv(4096)
         for client in clients[8:]:
-            assert b" 504 " in client.makefile("rb").read()  # to its end: the connection is closed
-        assert time.monotonic() - begun < DEADLINE_SECONDS + 5
+            assert b" 504 " in client.makefile("rb").read()  # until the connection is closed
+        assert time.monotonic() - started < DEADLINE_SECONDS + 5
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_more_slow_clients_than_there_are_places_keep_nobody_waiting(
+@pytest.mark.usefixtures("memory_is_freed")
+def test_slow_uploads_do_not_occupy_the_queue(
     process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
 ) -> None:
-    """They once held all 64 places until their deadline, and everybody else was refused."""
+    """100 slow clients held all 64 permits until their deadline, and everyone else was refused."""
     request = raw(posts[0])
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(process)) for _ in range(100)]
         for client in clients:
             client.sendall(request[:-100])
-        eventually(lambda: process.metric("smner_requests_in_flight") == 101)  # with the one that asks
+        eventually(lambda: process.metric("smner_requests_in_flight") == 101)  # including this one
         over = threading.Event()
         with ThreadPoolExecutor(1) as pool:
             trickle = pool.submit(trickle_in, clients, over)
             try:
-                begun = time.monotonic()
+                started = time.monotonic()
                 assert_undisturbed(ask(process.port, posts * 2, clients=4), alone)
-                assert time.monotonic() - begun < DEADLINE_SECONDS  # while all of them were there
+                assert time.monotonic() - started < DEADLINE_SECONDS  # while all of them were connected
             finally:
                 over.set()
             trickle.result()
@@ -231,14 +231,14 @@ def test_more_slow_clients_than_there_are_places_keep_nobody_waiting(
 
 
 def trickle_in(clients: Sequence[socket.socket], over: threading.Event) -> None:
-    """A byte of each, again and again."""
+    """Send a byte from each client again and again."""
     while not over.wait(0.1):
         for client in clients:
             client.send(b"\0")
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_clients_that_hang_up_at_any_moment(
+@pytest.mark.usefixtures("memory_is_freed")
+def test_clients_that_disconnect_at_any_moment(
     process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
 ) -> None:
     rng = random.Random(0)
@@ -248,17 +248,15 @@ def test_clients_that_hang_up_at_any_moment(
             with connect(process) as client:
                 client.sendall(request if rng.random() < 0.7 else request[: rng.randrange(len(request))])
                 time.sleep(rng.random() * 0.02)
-                if rng.random() < 0.5:  # at once, with a reset, instead of in good order
+                if rng.random() < 0.5:  # with a reset instead of an orderly close
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    eventually(lambda: process.metric("smner_requests_in_flight") == 1)  # the one that asks
+    eventually(lambda: process.metric("smner_requests_in_flight") == 1)  # this one
     assert process.metric('smner_requests_total{method="POST",route="/recognize",status="499"}') > 10
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_running_out_of_memory_in_the_model(
-    process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]
-) -> None:
-    """A batch is halved until it fits, in the image encoder and behind it; a post that never fits is refused."""
+@pytest.mark.usefixtures("memory_is_freed")
+def test_model_out_of_memory(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+    """A batch is halved until it fits, in the image encoder and after it; a post that never fits is refused."""
     white = file(Image.new("RGB", (64, 64), "white"))
     huge = [Post("HUGE Kawhi Leonard", posts[0].image), Post("HUGE Toronto", white), Post("Lake Como", white)]
     bad = [*huge, Post("TITANIC Kawhi Leonard", posts[1].image)]
@@ -272,7 +270,7 @@ def test_running_out_of_memory_in_the_model(
     assert process.metric("smner_device_errors_total") >= errors_before + 25  # those with TITANIC, at the least
 
 
-@pytest.mark.usefixtures("memory_comes_back")
+@pytest.mark.usefixtures("memory_is_freed")
 def test_exceptions_in_the_model(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
     before = len(process.log())
     bad = [Post("CRASH Kawhi Leonard", posts[0].image), Post("CRASH Toronto", posts[1].image)]
@@ -284,12 +282,12 @@ def test_exceptions_in_the_model(process: ServerProcess, posts: list[Post], alon
     assert {entry["error"] for entry in failures} == {"RuntimeError"}
     assert all("faulty.py" in entry["frames"][-1] for entry in failures)
     logged = json.dumps(process.log())
-    assert not any(secret in logged for secret in ("CRASH", "Kawhi", "Toronto"))  # its message repeats the text
+    assert not any(secret in logged for secret in ("CRASH", "Kawhi", "Toronto"))  # which are in its message
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_a_full_image_cache(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
-    """A MiB holds some 200 photos of this model: of 320 the last are known, the first are read again."""
+@pytest.mark.usefixtures("memory_is_freed")
+def test_full_image_cache(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+    """One MiB holds the features of some 200 images: of 320, the last are cached and the first are not."""
     sent = posts * 16
     assert_undisturbed(ask(process.port, sent, clients=CLIENTS, stamps=itertools.count()), alone)
     for first, known in ((len(sent) - len(posts), True), (0, False)):
@@ -299,18 +297,18 @@ def test_a_full_image_cache(process: ServerProcess, posts: list[Post], alone: di
         assert process.metric("smner_image_cache_hits_total") == hits + known * len(posts)
 
 
-@pytest.mark.usefixtures("memory_comes_back")
-def test_a_clock_that_jumps(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
-    """A day ahead, two back: nobody's deadline passes because of it, and none is put off."""
+@pytest.mark.usefixtures("memory_is_freed")
+def test_wall_clock_jumps(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
+    """A day ahead, two days back: no deadline expires early or late."""
     jumps = [Post(f"CLOCK {seconds} Kawhi Leonard", posts[0].image) for seconds in (86_400, -172_800, 3.5, 0)]
     expected = {**alone, **lone_answers(process, jumps)}
     sent = mixed(posts, jumps, count=100)
-    begun = time.monotonic()
+    started = time.monotonic()
     with connect(process) as stalled:
         stalled.sendall(raw(posts[0])[:-10])
         assert_undisturbed(ask(process.port, sent, clients=CLIENTS), expected)
         assert b" 504 " in stalled.recv(4096)
-    assert DEADLINE_SECONDS - 0.5 < time.monotonic() - begun < DEADLINE_SECONDS + 2
+    assert DEADLINE_SECONDS - 0.5 < time.monotonic() - started < DEADLINE_SECONDS + 2
     assert {answer.outcome for answer in expected.values()} == {"200"}
     durations = [entry["seconds"] for entry in process.log() if entry["event"] == "request"]
     assert 0 <= min(durations) <= max(durations) < DEADLINE_SECONDS + 5

@@ -1,6 +1,6 @@
-"""Photos and forms that were made to break something: every one gets a documented answer, and the server stays.
+"""Images and forms made to break something: each gets a documented answer, and the server survives.
 
-As many are tried as the chosen profile of hypothesis has: a hundred, or thousands with
+The profile of hypothesis decides how many are tried: a hundred, or thousands with
 ``pytest tests/service/test_fuzz.py --hypothesis-profile thorough``.
 """
 
@@ -27,7 +27,7 @@ hostile = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 
 
 class Target:
-    """The server, its answers held against what it documents."""
+    """The server, whose answers are checked against its OpenAPI document."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -39,7 +39,7 @@ class Target:
         assert self._healthy
 
     def ask(self, **request: Any) -> httpx.Response:
-        """Post something; a connection that is closed without an answer is an exception."""
+        """Send a post; a connection that is closed without an answer raises."""
         answer = self._client.post("/recognize", **request)
         assert answer.status_code < 500 or answer.status_code in (503, 504), answer.text
         documented = self._documented[answer.status_code]
@@ -55,7 +55,7 @@ class Target:
         return answer
 
     def is_well(self) -> bool:
-        """Whether it still answers as it did in the beginning."""
+        """Whether it still answers as it did at first."""
         return self.entities(self.ask(files=form(TEXT))) == self._healthy
 
     @staticmethod
@@ -78,7 +78,7 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def _files() -> list[bytes]:
-    """Files of all four formats, of the kinds that take different ways through their decoders."""
+    """Files of all four formats that take different paths through their decoders."""
     image, other = (
         Image.fromarray(load()).resize((160, 120))  # type: ignore[no-untyped-call]
         for load in (free_images.astronaut, free_images.coffee)
@@ -107,7 +107,7 @@ def _files() -> list[bytes]:
 
 FILES = _files()
 
-# Mostly in the first bytes, where a file says what it is and how large; the remainder of the length else.
+# Mostly in the first bytes, which have the format and the size; otherwise modulo the length.
 positions = st.integers(0, 80) | st.integers(0, 2**20)
 numbers = st.sampled_from(
     [b"\0\0", b"\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0"]
@@ -153,7 +153,7 @@ def changed(content: bytes, by: Sequence[Change]) -> bytes:
 
 
 def with_right_checksums(png: bytes) -> bytes:
-    """A PNG whose chunks' checksums fit what they contain now, so that damage is not found by them alone."""
+    """Recompute the checksums of a damaged PNG, so that not every damage is found by them."""
     repaired, rest = png[:8], png[8:]
     while len(rest) >= 12:
         length = int.from_bytes(rest[:4])
@@ -164,7 +164,7 @@ def with_right_checksums(png: bytes) -> bytes:
 
 @hostile
 @given(file=st.sampled_from(FILES), changes=changes, repair=st.booleans())
-def test_a_damaged_image_is_read_or_refused_as_documented(
+def test_damaged_images_get_documented_answers(
     target: Target, file: bytes, changes: list[Change], repair: bool
 ) -> None:
     content = changed(file, changes)
@@ -178,24 +178,24 @@ def test_a_damaged_image_is_read_or_refused_as_documented(
 
 @hostile
 @given(start=st.sampled_from([file[:12] for file in FILES] + [b""]), rest=st.binary(max_size=500))
-def test_bytes_that_only_begin_like_a_image_are_refused(target: Target, start: bytes, rest: bytes) -> None:
+def test_bytes_that_begin_like_images_are_refused(target: Target, start: bytes, rest: bytes) -> None:
     assert target.try_out(files=form(TEXT, start + rest)).status_code in (413, 415, 422)
 
 
-def test_the_undamaged_files_are_all_read(target: Target) -> None:
-    """Else the damaged ones would prove little."""
+def test_undamaged_files_are_read(target: Target) -> None:
+    """Otherwise the damaged ones would prove little."""
     assert [target.ask(files=form(TEXT, file)).status_code for file in FILES] == [200] * len(FILES)
 
 
 class Form(NamedTuple):
-    """A body with its Content-Type."""
+    """A body and its Content-Type."""
 
     content_type: bytes
     body: bytes
 
 
 def mostly(usual: Any, odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Seven times in eight what is usual: a form with everything wrong is refused for the first thing already."""
+    """The usual value in seven of eight cases: a form with everything wrong is refused for its first fault."""
     return st.integers(0, 7).flatmap(lambda roll: odd if roll == 7 else st.just(usual))
 
 
@@ -244,7 +244,7 @@ texts = [TEXT.encode(), b"", b" \r\n", TEXT.encode("utf-16"), b"\xff\xfe", b"--x
 
 
 def part(name: bytes, content: st.SearchStrategy[bytes]) -> st.SearchStrategy[Any]:
-    """Lines of a part's head, and its content."""
+    """The header lines of a part, and its content."""
     usual = [(b"Content-Disposition", b"form-data; name=" + name)]
     return st.tuples(mostly(usual, st.lists(odd_headers, max_size=4)), content)
 
@@ -256,7 +256,7 @@ parts = st.tuples(text_parts) | st.tuples(text_parts, image_parts) | st.lists(te
 
 @st.composite
 def forms(draw: st.DrawFn) -> Form:
-    """Forms in which everything that can be said wrong sometimes is."""
+    """Forms in which anything that can be wrong sometimes is."""
     said = draw(mostly(b"xx", boundaries))
     written = draw(mostly(said, boundaries))
     line = draw(mostly(b"\r\n", st.sampled_from([b"\n", b"\r", b""])))
@@ -280,14 +280,12 @@ def forms(draw: st.DrawFn) -> Form:
 
 @hostile
 @given(form=forms(), cuts=st.none() | st.lists(st.integers(0, 1000), max_size=5))
-def test_a_form_with_anything_in_it_is_read_or_refused_as_documented(
-    target: Target, form: Form, cuts: list[int] | None
-) -> None:
+def test_any_form_gets_a_documented_answer(target: Target, form: Form, cuts: list[int] | None) -> None:
     edges = None if cuts is None else [0, *sorted(cuts), len(form.body)]
     body = form.body if edges is None else (form.body[a:b] for a, b in pairwise(edges))
     answer = target.try_out(content=body, headers={"Content-Type": form.content_type})
     assert answer.status_code in (200, 400, 413, 415, 422)
 
 
-def test_after_all_that_it_answers_as_it_did(target: Target) -> None:
+def test_server_still_answers_as_at_first(target: Target) -> None:
     assert target.is_well()

@@ -12,7 +12,7 @@ from service.logs import configure_logs
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Logging is the process's: put it back."""
+    """Restore logging, which the whole process shares."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in ("uvicorn", "python_multipart")}
@@ -25,7 +25,7 @@ def as_before() -> Iterator[None]:
         logging.getLogger(name).setLevel(value)
 
 
-def test_our_events_and_those_of_libraries_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_events_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("json")
     structlog.get_logger("service.x").info("request", status=200)
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
@@ -35,8 +35,8 @@ def test_our_events_and_those_of_libraries_are_lines_of_json(capsys: pytest.Capt
     assert {"event": "Invalid HTTP request received.", "level": "warning"}.items() <= theirs.items()
 
 
-def test_warnings_are_lines_of_json_too_but_none_is_about_a_image(capsys: pytest.CaptureFixture[str]) -> None:
-    """A damaged photo made Pillow write plain text into the log, and Python remember every new wording for ever."""
+def test_warnings_are_logged_but_not_pillows(capsys: pytest.CaptureFixture[str]) -> None:
+    """Damaged images made Pillow write plain text into the log, and Python remember every new wording forever."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         configure_logs("json")
@@ -48,7 +48,7 @@ def test_warnings_are_lines_of_json_too_but_none_is_about_a_image(capsys: pytest
     assert "PIL" not in str(remembered)
 
 
-def test_a_console_gets_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_console_format_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("console")
     structlog.get_logger().info("request", status=200)
     line = capsys.readouterr().err
@@ -58,10 +58,10 @@ def test_a_console_gets_lines_for_people(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("logger", [structlog.get_logger("service.x"), logging.getLogger("asyncio")])
-def test_an_exception_is_told_by_its_type_and_place_never_by_its_message(
+def test_exceptions_are_logged_without_their_messages(
     capsys: pytest.CaptureFixture[str], log_format: Literal["json", "console"], logger: Any
 ) -> None:
-    """A message may repeat the text of a post: KeyError, UnicodeDecodeError and many others do."""
+    """KeyError, UnicodeDecodeError and many others repeat a post's text in their message."""
     configure_logs(log_format)
     try:
         int("private words")
@@ -76,7 +76,7 @@ def test_an_exception_is_told_by_its_type_and_place_never_by_its_message(
     assert "private" not in lines
 
 
-def test_debug_events_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_events_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("json")
     structlog.get_logger().debug("probe")
     assert capsys.readouterr().err == ""

@@ -1,7 +1,8 @@
+from concurrent.futures import ThreadPoolExecutor
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.inference.preprocessing import PreparedPost
-from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve
+from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually
 
 NAMES = {
     "smner_requests_total",
@@ -35,16 +36,15 @@ def value(samples: Samples, metric: str, /, **labels: str) -> float:
     return samples.get((metric, frozenset(labels.items())), 0.0)
 
 
-def test_every_promised_metric_is_there_from_the_start(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    samples = scrape(serve(scripted))
+def test_every_metric_exists_from_the_start(running: Running) -> None:
+    samples = scrape(running)
     names = {name.removesuffix("_count") for name, _ in samples}
     assert names >= NAMES - {"smner_requests_total", "smner_request_seconds"}  # these begin with the first request
     assert value(samples, "smner_model_info", name="tiny", revision="r1", device="cpu") == 1
     assert value(samples, "smner_requests_in_flight") == 1  # the scrape itself
 
 
-def test_a_post_is_counted_in_every_metric_it_touches(scripted: ScriptedRecognizer, serve: Serve, jpeg: bytes) -> None:
-    running = serve(scripted)
+def test_post_is_counted_in_every_metric(running: Running, jpeg: bytes) -> None:
     found = running.post("Kawhi Leonard", jpeg).json()["entities"]
     samples = scrape(running)
     assert value(samples, "smner_requests_total", route="/recognize", method="POST", status="200") == 1
@@ -59,15 +59,14 @@ def test_a_post_is_counted_in_every_metric_it_touches(scripted: ScriptedRecogniz
         assert value(samples, "smner_entities_total", entity_group=entity_type) == expected
 
 
-def test_a_refusal_is_counted_by_its_code(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    running = serve(scripted)
+def test_refusal_is_counted_by_code(running: Running) -> None:
     running.post(" ")
     samples = scrape(running)
     assert value(samples, "smner_rejected_total", code="empty_text") == 1
     assert value(samples, "smner_requests_total", route="/recognize", method="POST", status="422") == 1
 
 
-def test_buckets_reach_from_a_millisecond_to_ten_seconds(shared: Running) -> None:
+def test_buckets_range_from_millisecond_to_ten_seconds(shared: Running) -> None:
     shared.post()
     edges = {
         float(dict(labels)["le"])
@@ -78,7 +77,7 @@ def test_buckets_reach_from_a_millisecond_to_ten_seconds(shared: Running) -> Non
     assert sorted(edges)[-2] == 10
 
 
-def test_labels_never_repeat_what_a_client_sent(shared: Running) -> None:
+def test_labels_never_repeat_what_clients_sent(shared: Running) -> None:
     shared.client.get("/secret/path")
     shared.client.request("BREW", "/recognize")
     shared.client.get("/info?token=secret")
@@ -88,19 +87,17 @@ def test_labels_never_repeat_what_a_client_sent(shared: Running) -> None:
     assert 'route="none"' in text
 
 
-def test_the_queue_depth_is_what_waits_now(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    running = serve(scripted)
-    brake = Brake(scripted)
-    for text in ("runs", "waits"):
-        running.service.engine.submit(
-            PreparedPost(scripted.prepare(text)), explain=False, begun=0, deadline=float("inf"), request_id="r"
-        )
+def test_queue_depth_counts_waiting_posts(running: Running, brake: Brake) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        posts = [pool.submit(running.post)]
         brake.wait_for_batch()
-    assert value(scrape(running), "smner_queue_depth") == 1
-    brake.release()
+        posts.append(pool.submit(running.post))
+        eventually(lambda: value(scrape(running), "smner_queue_depth") == 1)
+        brake.release()
+        assert [post.result().status_code for post in posts] == [200, 200]
 
 
-def test_a_probe_that_fails_is_no_rejected_post(scripted: ScriptedRecognizer, serve: Serve) -> None:
+def test_failed_probe_is_not_a_rejected_post(scripted: ScriptedRecognizer, serve: Serve) -> None:
     brake = Brake(scripted)
     running = serve(scripted, wait=False)
     running.client.get("/health/ready")

@@ -11,26 +11,26 @@ import pytest
 import torch
 
 from model import Post
-from service.serve import address_of, bind, load, main
+from service.serve import bind, load, main, url_of
 from service.settings import Settings
 from tests.benchmarks.serving.posts import load_posts
-from tests.service.conftest import ScriptedRecognizer, Serve, eventually
+from tests.service.conftest import Running, ScriptedRecognizer, eventually
 from tests.service.crowd import ask, raw
 from tests.service.process import ROOT, serving_process
 
-CLIENTS = 64  # as many as are taken on at once
+CLIENTS = 64  # max_pending_posts
 
 
 @pytest.fixture(autouse=True)
 def own_sigterm() -> Iterator[None]:
-    """main() decides what SIGTERM does to its process, and here that is the tests'."""
+    """Restores the handler that main() replaces, since here the process is the tests'."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
-def test_sigterm_at_full_load_answers_all_that_was_accepted_and_exits_0(served_checkpoint: Path) -> None:
-    """An upload that has only begun is accepted, too: it is waited for, while everybody later is refused."""
+def test_sigterm_at_full_load_answers_accepted_posts(served_checkpoint: Path) -> None:
+    """An upload that has begun counts as accepted; later posts are refused."""
     posts = load_posts(20, Path("nowhere")).posts
     request = raw(posts[0])
     with serving_process("--checkpoint", str(served_checkpoint)) as server, ThreadPoolExecutor(1) as pool:
@@ -54,15 +54,15 @@ def test_sigterm_at_full_load_answers_all_that_was_accepted_and_exits_0(served_c
     assert set(seen.outcomes) <= {"200", "503 overloaded", "503 not_ready"}
     served = [entry for entry in logged if entry.get("route") == "/recognize"]
     assert sum(entry["status"] == 200 for entry in served) == seen.outcomes["200"] + 1
-    assert not any("receive_seconds" in entry for entry in served if entry["status"] == 503)  # none was taken on
+    assert not any("receive_seconds" in entry for entry in served if entry["status"] == 503)  # none was accepted
     assert {entry["level"] for entry in logged} == {"info"}
 
 
-def test_sigterm_while_loading_ends_a_containers_first_process_at_once(tiny_checkpoint: Path) -> None:
-    """The kernel gives process 1 no signal without a handler: it loaded on, and served whom nobody would ask."""
+def test_sigterm_while_loading_ends_process_1(tiny_checkpoint: Path) -> None:
+    """The kernel gives process 1 only signals with a handler: it went on loading, then served."""
     unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*unshare, "true"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("no process namespace can be made here")
+        pytest.skip("cannot create a process namespace here")
     command = [*unshare, sys.executable, "-m", "service.serve", "--port", "0", "--checkpoint", str(tiny_checkpoint)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as outer:
         try:
@@ -73,15 +73,13 @@ def test_sigterm_while_loading_ends_a_containers_first_process_at_once(tiny_chec
             os.kill(first, signal.SIGTERM)
             assert outer.wait(60) == 0
             assert outer.stdout is not None
-            assert outer.stdout.read() == ""  # it never came to its banner
+            assert outer.stdout.read() == ""  # it never got to its banner
         finally:
             outer.kill()
 
 
-def test_a_dead_model_ends_the_server_so_that_its_supervisor_restarts_it(
-    scripted: ScriptedRecognizer, serve: Serve
-) -> None:
-    running = serve(scripted)
+def test_dead_model_ends_the_server(running: Running, scripted: ScriptedRecognizer) -> None:
+    """Its supervisor restarts it."""
 
     def die(_: Sequence[Post]) -> None:
         raise torch.AcceleratorError("the device is lost")
@@ -102,10 +100,10 @@ def test_a_dead_model_ends_the_server_so_that_its_supervisor_restarts_it(
         (["--host", "256.0.0.1"], "256.0.0.1"),
     ],
 )
-def test_a_mistake_ends_in_one_line_and_exit_code_2(
+def test_usage_error_is_one_line_and_exit_2(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serve.configure_logs", lambda _: None)  # the process's, and this is not its own
+    monkeypatch.setattr("service.serve.configure_logs", lambda _: None)  # would change the tests' logging
     with pytest.raises(SystemExit) as exit_:
         main(["--port", "0", *arguments])
     assert exit_.value.code == 2
@@ -113,7 +111,7 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(
     assert reason in line
 
 
-def test_a_changed_checkpoint_is_refused_by_the_files_name(
+def test_changed_checkpoint_is_refused_with_file_name(
     tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tiny_checkpoint / "config.json").write_text("{}")
@@ -122,13 +120,13 @@ def test_a_changed_checkpoint_is_refused_by_the_files_name(
     assert "config.json" in capsys.readouterr().err
 
 
-def test_a_batch_smaller_than_a_post_is_refused(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batch_smaller_than_a_post_is_refused(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load(Settings(checkpoint=tiny_checkpoint, max_batch_tokens=100))
-    assert "128 sub-tokens" in capsys.readouterr().err
+    assert "must be at least 128" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+def test_taken_port_is_reported_before_loading(capsys: pytest.CaptureFixture[str]) -> None:
     with bind("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
@@ -137,16 +135,14 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded(capsys: pytest.C
     assert f"127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_the_address_printed_is_one_that_can_be_opened() -> None:
+def test_printed_url_can_be_opened() -> None:
     with bind("0.0.0.0", 0) as listener:  # noqa: S104
-        assert address_of(listener) == f"http://localhost:{listener.getsockname()[1]}"
+        assert url_of(listener) == f"http://localhost:{listener.getsockname()[1]}"
 
 
-def test_freed_memory_is_kept_from_before_the_checkpoint_is_loaded(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    kept: list[bool] = []
-    monkeypatch.setattr("service.serve.keep_freed_memory", lambda: kept.append(True))
+def test_malloc_is_tuned_before_loading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tuned: list[bool] = []
+    monkeypatch.setattr("service.serve.tune_malloc", lambda: tuned.append(True))
     with pytest.raises(SystemExit):
         main(["--checkpoint", str(tmp_path), "--port", "0"])
-    assert kept == [True]
+    assert tuned == [True]

@@ -7,13 +7,13 @@ from service.serve import read_settings
 from service.settings import Settings
 
 
-def test_the_default_is_reached_from_this_machine_alone() -> None:
+def test_default_host_is_this_machine() -> None:
     assert Settings().host == "127.0.0.1"
     assert Settings().port == 8000
     assert Settings().checkpoint is None
 
 
-def test_every_option_is_a_flag_and_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_are_flags_and_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMNER_PORT", "9001")
     monkeypatch.setenv("SMNER_CHECKPOINT", "/checkpoints/a")
     assert read_settings([]).port == 9001
@@ -26,17 +26,17 @@ def test_every_option_is_a_flag_and_an_environment_variable(monkeypatch: pytest.
         assert str(getattr(read_settings([flag, value]), name)) == value
 
 
-def test_a_flag_beats_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flag_overrides_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMNER_PORT", "9001")
     assert read_settings(["--port", "9002"]).port == 9002
 
 
-def test_an_empty_environment_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_environment_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMNER_CHECKPOINT", "")
     assert Settings().checkpoint is None
 
 
-def test_every_option_says_what_it_is() -> None:
+def test_every_option_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
@@ -57,12 +57,12 @@ def test_every_option_says_what_it_is() -> None:
         ("log_format", "xml"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused(name: str, value: object) -> None:
+def test_value_out_of_bounds_is_refused(name: str, value: object) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings(**{name: value})  # type: ignore[arg-type]
 
 
-def test_a_wrong_flag_ends_in_one_line_that_names_it_and_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_flag_is_named_with_its_value(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         read_settings(["--port", "eighty"])
     assert exit_.value.code == 2
@@ -72,7 +72,7 @@ def test_a_wrong_flag_ends_in_one_line_that_names_it_and_its_value(capsys: pytes
     assert "eighty" in lines[0]
 
 
-def test_the_pending_bytes_must_hold_the_largest_body(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pending_bytes_must_hold_the_largest_body(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         read_settings(["--max-body-bytes", "5000", "--max-pending-bytes", "4999"])
     said = capsys.readouterr().err

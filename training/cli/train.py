@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser, required=True)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the run's checkpoint")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted run in --output")
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --output")
 
 
-@command("smner-train", "Train SMNER by a recipe.", add_arguments, advice="the same command with --resume goes on")
+@command("smner-train", "Train SMNER by a recipe.", add_arguments, advice="the same command with --resume continues it")
 def main(options: argparse.Namespace) -> None:
     """Train, and print the scores and where the checkpoint is."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orchestrator's Ctrl-C

@@ -11,7 +11,7 @@ from typing import Any
 from transformers.utils import logging
 
 from model import Recognizer
-from service.runtime import keep_freed_memory, use_torch_threads
+from service.runtime import set_torch_threads, tune_malloc
 from tests.benchmarks.serving.posts import Post
 
 _LIMIT_SECONDS = 600.0
@@ -47,10 +47,10 @@ _posts: Sequence[Post]
 
 
 def _load(checkpoint: Path, device: str, threads: int, posts: Sequence[Post]) -> None:
-    keep_freed_memory()  # as smner-serve does; it is set per process
+    tune_malloc()  # as smner-serve does; it is set per process
     global _recognizer, _posts
     logging.disable_progress_bar()
-    use_torch_threads(threads)
+    set_torch_threads(threads)
     _recognizer, _posts = Recognizer.from_pretrained(checkpoint, device=device), posts
     _rate(_recognizer.batch_size, 0.0)
 

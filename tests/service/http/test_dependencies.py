@@ -3,16 +3,16 @@ from typing import Any
 
 import pytest
 
-from service.errors import ClientGone
-from service.http.dependencies import unless_gone
+from service.errors import ClientDisconnected
+from service.http.dependencies import cancel_on_disconnect
 
 
-async def never() -> dict[str, Any]:
+async def stays() -> dict[str, Any]:
     await asyncio.Event().wait()
     raise AssertionError
 
 
-async def leaves() -> dict[str, Any]:
+async def disconnects() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
@@ -21,27 +21,27 @@ async def answer() -> int:
 
 
 def test_work_is_done_while_the_client_stays() -> None:
-    assert asyncio.run(unless_gone(answer(), never)) == 42
+    assert asyncio.run(cancel_on_disconnect(answer(), stays)) == 42
 
 
-def test_work_is_given_up_when_the_client_leaves() -> None:
-    given_up = False
+def test_work_is_canceled_when_the_client_disconnects() -> None:
+    canceled = False
 
     async def work() -> None:
-        nonlocal given_up
+        nonlocal canceled
         try:
             await asyncio.Event().wait()
         finally:
-            given_up = True
+            canceled = True
 
-    with pytest.raises(ClientGone):
-        asyncio.run(unless_gone(work(), leaves))
-    assert given_up
+    with pytest.raises(ClientDisconnected):
+        asyncio.run(cancel_on_disconnect(work(), disconnects))
+    assert canceled
 
 
-def test_an_error_of_the_work_comes_through() -> None:
+def test_error_of_the_work_is_raised() -> None:
     async def fails() -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        asyncio.run(unless_gone(fails(), never))
+        asyncio.run(cancel_on_disconnect(fails(), stays))

@@ -18,13 +18,13 @@ def statuses(running: Running) -> tuple[int, int, int]:
     return live, ready, both
 
 
-def test_a_warm_service_is_live_and_ready_and_says_what_it_serves(shared: Running) -> None:
+def test_warm_service_is_live_and_ready(shared: Running) -> None:
     assert statuses(shared) == (200, 200, 200)
     health = shared.client.get("/health").json()
     assert health == {"status": "ok", "model": {"name": "tiny", "revision": "r1"}, "device": "cpu"}
 
 
-def test_before_the_warm_up_it_is_live_but_takes_no_posts(scripted: ScriptedRecognizer, serve: Serve) -> None:
+def test_warming_service_is_live_but_not_ready(scripted: ScriptedRecognizer, serve: Serve) -> None:
     brake = Brake(scripted)
     running = serve(scripted, wait=False)
     brake.wait_for_batch()
@@ -40,11 +40,7 @@ def test_before_the_warm_up_it_is_live_but_takes_no_posts(scripted: ScriptedReco
     eventually(lambda: statuses(running) == (200, 200, 200))
 
 
-def test_while_draining_it_is_live_finishes_what_it_accepted_and_takes_no_more(
-    scripted: ScriptedRecognizer, serve: Serve
-) -> None:
-    running = serve(scripted)
-    brake = Brake(scripted)
+def test_draining_finishes_accepted_posts_only(running: Running, brake: Brake) -> None:
     with ThreadPoolExecutor(1) as pool:
         accepted = pool.submit(running.post)
         brake.wait_for_batch()
@@ -57,29 +53,27 @@ def test_while_draining_it_is_live_finishes_what_it_accepted_and_takes_no_more(
         assert accepted.result().status_code == 200
 
 
-def test_until_load_balancers_have_noticed_it_is_unready_and_takes_posts(
-    scripted: ScriptedRecognizer, serve: Serve
-) -> None:
+def test_shutdown_delay_still_accepts_posts(scripted: ScriptedRecognizer, serve: Serve) -> None:
     running = serve(scripted, shutdown_delay_seconds=1)
     running.sigterm()
     assert statuses(running) == (200, 503, 503)
     assert running.post().status_code == 200
-    eventually(lambda: running.service.draining)
+    eventually(lambda: running.lifecycle.draining)
 
 
-def test_ctrl_c_does_not_wait_for_load_balancers_nor_does_a_second_signal(
+def test_ctrl_c_and_second_signal_skip_the_delay(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve
 ) -> None:
     interrupted, terminated = (serve(make_recognizer(), shutdown_delay_seconds=60) for _ in range(2))
     interrupted.server.handle_exit(signal.SIGINT, None)
-    assert interrupted.service.draining
+    assert interrupted.lifecycle.draining
     terminated.sigterm()
     assert not terminated.server.should_exit
     terminated.sigterm()
     assert terminated.server.should_exit
 
 
-def test_when_the_grace_period_is_over_what_is_left_is_told_so(scripted: ScriptedRecognizer, serve: Serve) -> None:
+def test_unfinished_posts_get_503_after_draining(scripted: ScriptedRecognizer, serve: Serve) -> None:
     running = serve(scripted, drain_seconds=0.1)
     brake = Brake(scripted)
     with ThreadPoolExecutor(1) as pool:
@@ -91,9 +85,9 @@ def test_when_the_grace_period_is_over_what_is_left_is_told_so(scripted: Scripte
         brake.release()
 
 
-def test_without_the_models_thread_it_is_not_live(scripted: ScriptedRecognizer) -> None:
-    """The answer of a service whose thread has died; the server itself leaves at once, see test_serve."""
-    app = create_app(Settings(), scripted)  # its lifespan, which starts the thread, does not run here
+def test_service_without_model_thread_is_not_live(scripted: ScriptedRecognizer) -> None:
+    """A real server would exit at once, see test_serve; here the lifespan, which starts the thread, does not run."""
+    app = create_app(Settings(), scripted)
 
     async def ask() -> list[httpx.Response]:
         transport: Any = httpx.ASGITransport(app)
@@ -103,13 +97,10 @@ def test_without_the_models_thread_it_is_not_live(scripted: ScriptedRecognizer) 
     answers = asyncio.run(ask())
     assert [answer.status_code for answer in answers] == [503, 503, 503]
     assert answers[2].json()["live"] is False
-    app.state.service.preparation.close()
 
 
-def test_health_does_not_wait_behind_the_model(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    running = serve(scripted)
-
-    def busy(_: object) -> None:  # holds the interpreter as a batch of real size would
+def test_health_does_not_wait_for_the_model(running: Running, scripted: ScriptedRecognizer) -> None:
+    def busy(_: object) -> None:  # holds the interpreter like a batch of real size
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             sum(range(1000))
@@ -117,9 +108,9 @@ def test_health_does_not_wait_behind_the_model(scripted: ScriptedRecognizer, ser
     scripted.before_run = busy
     with ThreadPoolExecutor(4) as pool:
         posts = [pool.submit(running.post) for _ in range(4)]
-        eventually(lambda: running.service.gate.inside > 0)
+        eventually(lambda: running.limiter.permits_held > 0)
         for _ in range(5):
-            begun = time.monotonic()
+            started = time.monotonic()
             assert running.client.get("/health/live").status_code == 200
-            assert time.monotonic() - begun < 0.4
+            assert time.monotonic() - started < 0.4
         assert [post.result().status_code for post in posts] == [200] * 4

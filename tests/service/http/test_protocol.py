@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from service.http import exchange, protocol
+from service.http import middleware, protocol
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually
 
 FORM = b'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\nKawhi Leonard\r\n--xx--\r\n'
@@ -18,13 +18,8 @@ GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 CLOSE = b"Connection: close\r\n"
 
 
-def connect(running: Running) -> socket.socket:
-    url = running.client.base_url
-    return socket.create_connection((url.host, url.port or 80), timeout=10)
-
-
 def received(connection: socket.socket) -> bytes:
-    """Everything until the server closes the connection."""
+    """Everything sent until the server closes the connection."""
     chunks = []
     try:
         while chunk := connection.recv(4096):
@@ -40,41 +35,41 @@ def statuses(answers: bytes) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(middleware, "_LINGER_SECONDS", 0.1)
 
 
-def test_a_head_that_never_ends_is_refused(shared: Running) -> None:
-    """httptools alone once kept a header of 50 MB in memory."""
-    with connect(shared) as connection:
+def test_endless_head_is_refused(shared: Running) -> None:
+    """httptools alone kept a header of 50 MB in memory."""
+    with shared.connect() as connection:
         connection.sendall(b"GET /info HTTP/1.1\r\nX-Filler: ")
         connection.sendall(b"x" * (protocol.HEAD_BYTES + 1))
         answer = received(connection)
     assert statuses(answer) == [400]
-    assert b"at most 65536 are read" in answer
+    assert b"the limit is 65536" in answer
 
 
 @pytest.mark.parametrize("trailer", [b"a: b\r\n", b"endless"])
 def test_trailers_are_dropped_and_limited(shared: Running, trailer: bytes) -> None:
-    """8 MB of them once cost 172 MB."""
-    with connect(shared) as connection:
+    """8 MB of them cost 172 MB."""
+    with shared.connect() as connection:
         connection.sendall(POST + CLOSE + CHUNKED + b"0\r\na: b\r\n\r\n")
         assert statuses(received(connection)) == [200]
-    with connect(shared) as connection:
+    with shared.connect() as connection:
         connection.sendall(POST + CHUNKED + b"0\r\n")
-        for _ in range(10):  # reads of their own, or at least more bytes than a single read takes
+        for _ in range(10):  # more than a single read
             connection.sendall(trailer * (protocol.HEAD_BYTES // len(trailer)))
         answer = received(connection)
     assert statuses(answer) == [400]
-    assert b"at most 65536 are read" in answer
+    assert b"the limit is 65536" in answer
 
 
-def test_a_head_behind_a_body_is_not_taken_for_as_long_as_both(
+def test_body_does_not_count_towards_the_next_head(
     shared: Running, monkeypatch: pytest.MonkeyPatch, jpeg: bytes
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_BYTES", 1000)  # so that the rest comes in a single read
+    monkeypatch.setattr(protocol, "HEAD_BYTES", 1000)  # less than a single read
     form = FORM[:-4] + b'\r\nContent-Disposition: form-data; name="image"\r\n\r\n' + jpeg
     form += b"\0" * 2000 + b"\r\n--xx--\r\n"
-    with connect(shared) as connection:
+    with shared.connect() as connection:
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % len(form))
         time.sleep(0.1)
         connection.sendall(form + GET[:9])
@@ -84,24 +79,19 @@ def test_a_head_behind_a_body_is_not_taken_for_as_long_as_both(
 
 
 @pytest.mark.parametrize("beginning", [b"", b"GET /info HT", b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /inf"])
-def test_a_head_that_takes_too_long_ends_its_connection(
-    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch, beginning: bytes
-) -> None:
-    running = serve(scripted)
+def test_slow_head_ends_the_connection(running: Running, monkeypatch: pytest.MonkeyPatch, beginning: bytes) -> None:
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
-    with connect(running) as connection:
+    with running.connect() as connection:
         connection.sendall(beginning)
         answer = received(connection)
     assert answer.count(b"HTTP/1.1 200 OK") == beginning.count(b"\r\n\r\n")
 
 
-def test_a_head_that_takes_too_long_waits_for_the_answer_before_it(
-    scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+def test_slow_head_waits_for_the_answer_before_it(
+    running: Running, brake: Brake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running = serve(scripted)
-    brake = Brake(scripted)
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.1)
-    with connect(running) as connection:
+    with running.connect() as connection:
         connection.sendall(POST + LENGTH + b"\r\n" + FORM + b"GET /inf")
         brake.wait_for_batch()
         time.sleep(0.3)
@@ -109,36 +99,32 @@ def test_a_head_that_takes_too_long_waits_for_the_answer_before_it(
         assert statuses(received(connection)) == [200]
 
 
-def test_a_body_longer_than_a_head_may_be_is_none_of_its_business(shared: Running, jpeg: bytes) -> None:
+def test_limit_of_the_head_spares_bodies(shared: Running, jpeg: bytes) -> None:
     image = jpeg + b"\0" * (protocol.HEAD_BYTES * 2)
     assert shared.post("Kawhi Leonard", image).status_code == 200
 
 
-def test_a_connection_serves_one_request_after_another(shared: Running) -> None:
+def test_connection_serves_many_requests(shared: Running) -> None:
     request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
-    with connect(shared) as connection:
+    with shared.connect() as connection:
         connection.sendall(3 * (request + b"\r\n") + request + b"Connection: close\r\n\r\n")
         assert received(connection).count(b"HTTP/1.1 200 OK") == 4
 
 
 @pytest.mark.parametrize("offer", [b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
-def test_few_requests_may_wait_behind_one(shared: Running, offer: bytes) -> None:
-    """A client that sent probes and read all answers once cost a gigabyte, and its offers ended in a RecursionError."""
-    with connect(shared) as connection:
+def test_pipelined_requests_are_limited(shared: Running, offer: bytes) -> None:
+    """3000 pipelined probes cost a gigabyte, and with offers of another protocol ended in a RecursionError."""
+    with shared.connect() as connection:
         connection.sendall(GET.replace(b"\r\n\r\n", b"\r\n" + offer + b"\r\n") * 3000)
         answer = received(connection)
     assert statuses(answer) == [200] * (1 + protocol.PIPELINED) + [400]
-    assert b"more than 16 requests wait behind" in answer
+    assert b"more than 16 requests are pipelined" in answer
 
 
-def test_a_connection_is_not_closed_as_idle_while_its_next_request_is_answered(
-    scripted: ScriptedRecognizer, serve: Serve
-) -> None:
-    running = serve(scripted)
+def test_keep_alive_timer_stops_during_a_request(running: Running, brake: Brake) -> None:
     running.server.config.timeout_keep_alive = 1  # from the end of the first answer
-    brake = Brake(scripted)
     post = POST + CLOSE + LENGTH + b"\r\n" + FORM
-    with connect(running) as connection:
+    with running.connect() as connection:
         connection.sendall(GET + post[:30])
         assert statuses(connection.recv(4096)) == [200]
         connection.sendall(post[30:])
@@ -148,9 +134,8 @@ def test_a_connection_is_not_closed_as_idle_while_its_next_request_is_answered(
         assert statuses(received(connection)) == [200]
 
 
-def test_a_connection_that_the_client_resets_is_forgotten(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    """Its timer would have kept it, and the request on it, for another minute."""
-    running = serve(scripted)
+def test_reset_connection_is_freed(running: Running) -> None:
+    """uvicorn's keep-alive timer would keep it, and the request on it, for another minute."""
 
     def kept() -> int:
         gc.collect()
@@ -160,7 +145,7 @@ def test_a_connection_that_the_client_resets_is_forgotten(scripted: ScriptedReco
         )
 
     before = kept()
-    with connect(running) as connection:
+    with running.connect() as connection:
         connection.sendall(GET)
         assert statuses(connection.recv(4096)) == [200]
         assert kept() == before + 1
@@ -168,25 +153,25 @@ def test_a_connection_that_the_client_resets_is_forgotten(scripted: ScriptedReco
     eventually(lambda: kept() == before)
 
 
-def test_connect_ends_its_connection(shared: Running) -> None:
-    """What follows it is nothing that it could read."""
-    with connect(shared) as connection:
+def test_connect_method_ends_the_connection(shared: Running) -> None:
+    """What follows CONNECT is not HTTP."""
+    with shared.connect() as connection:
         connection.sendall(b"CONNECT a://b/info HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
         assert statuses(received(connection)) == [405]
 
 
-def test_a_length_may_have_any_number_of_zeros_in_front(shared: Running) -> None:
-    with connect(shared) as connection:
+def test_content_length_may_have_leading_zeros(shared: Running) -> None:
+    with shared.connect() as connection:
         connection.sendall(POST + CLOSE + b"Content-Length: %05000d\r\n\r\n" % len(FORM) + FORM)
         assert statuses(received(connection)) == [200]
 
 
 @pytest.mark.parametrize("seconds", [0, 0.1])
 @pytest.mark.parametrize("connection_header", [b"Upgrade, HTTP2-Settings", b"Upgrade, close"])
-def test_the_offer_of_another_protocol_is_ignored(shared: Running, seconds: float, connection_header: bytes) -> None:
-    """Java's HttpClient makes it with every request, and was answered 400."""
+def test_upgrade_offer_is_ignored(shared: Running, seconds: float, connection_header: bytes) -> None:
+    """Java's HttpClient sends one with every request, and was answered 400."""
     offer = b"Upgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nConnection: %b\r\n" % connection_header
-    with connect(shared) as connection:
+    with shared.connect() as connection:
         connection.sendall(POST + LENGTH + offer + b"\r\n" + FORM[:5])
         time.sleep(seconds)
         connection.sendall(FORM[5:])
@@ -205,12 +190,9 @@ def test_the_offer_of_another_protocol_is_ignored(shared: Running, seconds: floa
         POST + LENGTH + CHUNKED,
     ],
 )
-def test_what_is_not_http_gets_a_problem_that_is_counted(
-    scripted: ScriptedRecognizer, serve: Serve, request_bytes: bytes
-) -> None:
-    running = serve(scripted)
-    with connect(running) as connection:
-        connection.sendall(GET + request_bytes)  # whose own answer is not lost
+def test_invalid_http_gets_a_counted_problem(running: Running, request_bytes: bytes) -> None:
+    with running.connect() as connection:
+        connection.sendall(GET + request_bytes)  # the first answer must not be lost
         first, second = re.split(rb"(?=HTTP/1.1 4)", received(connection))
     assert statuses(first) == [200]
     head, _, body = second.partition(b"\r\n\r\n")
@@ -224,11 +206,10 @@ def test_what_is_not_http_gets_a_problem_that_is_counted(
     assert 'smner_rejected_total{code="malformed_request"} 1.0' in metrics
 
 
-def test_a_body_that_is_not_http_is_answered_by_its_route(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    running = serve(scripted)
-    with connect(running) as connection:
+def test_invalid_chunk_is_a_malformed_request(running: Running) -> None:
+    with running.connect() as connection:
         connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n--xx\r\r\n")
-        eventually(lambda: running.service.gate.inside == 1)
+        eventually(lambda: running.limiter.permits_held == 1)
         connection.sendall(b"not a size\r\n")
         answer = received(connection)
     assert statuses(answer) == [400]
@@ -241,19 +222,16 @@ def test_a_body_that_is_not_http_is_answered_by_its_route(scripted: ScriptedReco
 @pytest.mark.parametrize(
     ("request_bytes", "more"), [(GET, b"\r\n"), (b"POST /nothing HTTP/1.1\r\nContent-Length: 1000\r\n\r\n", b"x")]
 )
-def test_an_idle_connection_is_closed_whatever_trickles_in(
-    scripted: ScriptedRecognizer, serve: Serve, request_bytes: bytes, more: bytes
-) -> None:
-    running = serve(scripted)
+def test_stray_bytes_keep_no_idle_connection_open(running: Running, request_bytes: bytes, more: bytes) -> None:
     running.server.config.timeout_keep_alive = 1
-    with connect(running) as connection:
+    with running.connect() as connection:
         connection.sendall(request_bytes)
         time.sleep(0.4)
         connection.sendall(more)
         assert len(statuses(received(connection))) == 1
 
 
-def test_a_client_that_reads_nothing_loses_its_connection(
+def test_client_that_never_reads_is_disconnected(
     scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = serve(scripted, deadline_seconds=0.3)

@@ -18,7 +18,7 @@ def png(width: int, height: int) -> bytes:
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:
-    """Status and code of a problem document, after a look at the rest of it."""
+    """Status and code of a problem document, whose other members are checked."""
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert problem["status"] == answer.status_code
@@ -27,7 +27,7 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, problem["code"]
 
 
-def test_a_text_alone_is_answered(shared: Running) -> None:
+def test_text_alone_is_answered(shared: Running) -> None:
     answer = shared.post(TEXT)
     assert answer.status_code == 200
     body = answer.json()
@@ -41,7 +41,7 @@ def test_a_text_alone_is_answered(shared: Running) -> None:
         assert 0 < entity["score"] <= 1
 
 
-def test_a_text_with_a_image_is_answered_as_the_recognizer_answers_it(
+def test_text_with_image_is_answered_like_the_recognizer(
     shared: Running, scripted: ScriptedRecognizer, jpeg: bytes
 ) -> None:
     body = shared.post(TEXT, jpeg).json()
@@ -52,7 +52,7 @@ def test_a_text_with_a_image_is_answered_as_the_recognizer_answers_it(
     ]
 
 
-def test_explained_attention_sums_to_one_over_the_whole_image_and_its_regions(shared: Running, jpeg: bytes) -> None:
+def test_explained_attention_sums_to_one(shared: Running, jpeg: bytes) -> None:
     body = shared.post(TEXT, jpeg, params={"explain": "true"}).json()
     assert body["entities"]
     for entity in body["entities"]:
@@ -62,12 +62,12 @@ def test_explained_attention_sums_to_one_over_the_whole_image_and_its_regions(sh
         assert attention["global"] + sum(map(sum, attention["regions"])) == pytest.approx(1)
 
 
-def test_without_a_image_there_is_nothing_to_explain(shared: Running) -> None:
+def test_post_without_image_explains_nothing(shared: Running) -> None:
     body = shared.post(TEXT, params={"explain": "true"}).json()
     assert all("attention" not in entity for entity in body["entities"])
 
 
-def test_a_image_in_any_of_the_four_formats_is_read(shared: Running, image: Image.Image) -> None:
+def test_all_four_image_formats_are_read(shared: Running, image: Image.Image) -> None:
     for name in ("JPEG", "PNG", "WEBP", "GIF"):
         buffer = io.BytesIO()
         image.resize((64, 64)).save(buffer, name)
@@ -92,9 +92,7 @@ def test_a_image_in_any_of_the_four_formats_is_read(shared: Running, image: Imag
         (form("hi", b""), 422, "unreadable_image"),
     ],
 )
-def test_a_post_at_fault_is_told_so(
-    client: httpx.Client, parts: list[tuple[str, object]], status: int, code: str
-) -> None:
+def test_invalid_post_is_refused(client: httpx.Client, parts: list[tuple[str, object]], status: int, code: str) -> None:
     assert refused(client.post("/recognize", files=parts)) == (status, code)  # type: ignore[arg-type]
 
 
@@ -104,7 +102,7 @@ def test_other_media_types_are_refused(client: httpx.Client) -> None:
     assert refused(client.post("/recognize")) == (415, "unsupported_media_type")
 
 
-def test_a_query_that_makes_no_sense_is_malformed(shared: Running) -> None:
+def test_invalid_query_is_malformed(shared: Running) -> None:
     assert refused(shared.post(params={"explain": "perhaps"})) == (400, "malformed_request")
 
 
@@ -117,7 +115,7 @@ def test_a_query_that_makes_no_sense_is_malformed(shared: Running) -> None:
         ("DELETE", "/health", 405, "method_not_allowed"),
     ],
 )
-def test_paths_and_methods_that_there_are_not_are_problems_too(
+def test_unknown_path_or_method_is_a_problem(
     client: httpx.Client, method: str, path: str, status: int, code: str
 ) -> None:
     answer = client.request(method, path)
@@ -135,7 +133,7 @@ def test_paths_and_methods_that_there_are_not_are_problems_too(
         (form("hi", b"x" * 250_000), "200000", "at least 2"),
     ],
 )
-def test_the_detail_names_the_limit_and_the_value(
+def test_detail_has_limit_and_value(
     client: httpx.Client, parts: list[tuple[str, object]], limit: str, value: str
 ) -> None:
     detail = client.post("/recognize", files=parts).json()["detail"]  # type: ignore[arg-type]
@@ -144,8 +142,8 @@ def test_the_detail_names_the_limit_and_the_value(
 
 
 @pytest.mark.parametrize("size", [1_000_000, 5_000_000])
-def test_a_chunked_upload_is_stopped_at_the_limit_and_told_so(client: httpx.Client, size: int) -> None:
-    """A connection closed under a client that still sends is reset, and the answer used to be lost with it."""
+def test_chunked_upload_is_stopped_at_the_limit(client: httpx.Client, size: int) -> None:
+    """The answer was lost, because closing the connection of a client that is still sending resets it."""
 
     def chunks() -> Iterator[bytes]:
         yield b'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\n'
@@ -158,29 +156,27 @@ def test_a_chunked_upload_is_stopped_at_the_limit_and_told_so(client: httpx.Clie
     assert answer.headers["connection"] == "close"
 
 
-def test_a_small_refused_post_leaves_its_connection_open(shared: Running) -> None:
+def test_small_refused_post_keeps_the_connection(shared: Running) -> None:
     answer = shared.client.post("/recognize", files=[("photo", ("a.jpg", b"x" * 100_000))])
     assert answer.status_code == 400
     assert "connection" not in answer.headers
     assert shared.post().status_code == 200
 
 
-def test_a_bad_image_among_good_ones_spoils_nothing_for_them(shared: Running, jpeg: bytes) -> None:
+def test_bad_images_do_not_affect_good_ones(shared: Running, jpeg: bytes) -> None:
     images = [jpeg[: len(jpeg) // 3] if i % 4 == 0 else jpeg for i in range(16)]
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda image: shared.post(TEXT, image).status_code, images))
     assert statuses == [422 if i % 4 == 0 else 200 for i in range(16)]
 
 
-def test_neighbours_of_a_post_that_breaks_the_model_are_answered(scripted: ScriptedRecognizer, serve: Serve) -> None:
-    running = serve(scripted)
-    brake = Brake(scripted)
+def test_post_that_fails_spares_its_batch(running: Running, brake: Brake, scripted: ScriptedRecognizer) -> None:
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(running.post, "first")
         brake.wait_for_batch()
         texts = ["a", "b", "poison", "c", "d"]
         answers = [pool.submit(running.post, text) for text in texts]
-        eventually(lambda: running.service.engine.depth == len(texts))
+        eventually(lambda: running.engine.depth == len(texts))
 
         def poisoned(posts: object) -> None:
             if "poison" in str(posts):
@@ -193,32 +189,29 @@ def test_neighbours_of_a_post_that_breaks_the_model_are_answered(scripted: Scrip
         assert refused(answers[2].result()) == (500, "internal_error")
 
 
-def test_when_all_places_are_taken_a_post_is_refused_at_once_with_retry_after(
-    scripted: ScriptedRecognizer, serve: Serve, jpeg: bytes
-) -> None:
+def test_post_over_the_limit_gets_retry_after(scripted: ScriptedRecognizer, serve: Serve, jpeg: bytes) -> None:
     running = serve(scripted, max_pending_posts=2)
     brake = Brake(scripted)
     with ThreadPoolExecutor(2) as pool:
         accepted = [pool.submit(running.post) for _ in range(2)]
-        eventually(lambda: running.service.gate.inside == 2)
+        eventually(lambda: sum(map(len, brake.batches)) + running.engine.depth == 2)  # both received in full
         answer = running.post("one too many", jpeg)
         assert refused(answer) == (503, "overloaded")
         assert answer.headers["retry-after"] == "1"
-        assert "no more than 2" in answer.json()["detail"]
-        assert "receive" not in answer.headers["server-timing"]  # refused before its photo was read
+        assert "the limit is 2" in answer.json()["detail"]
+        assert "receive" not in answer.headers["server-timing"]  # refused before its body was read
         brake.release()
         assert [future.result().status_code for future in accepted] == [200, 200]
     assert running.post().status_code == 200
 
 
-def test_bytes_count_as_they_come_and_who_does_not_announce_them_is_let_in_as_the_largest(
-    scripted: ScriptedRecognizer, serve: Serve
-) -> None:
+def test_unannounced_body_needs_room_for_the_largest(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    """Bytes count as they arrive, so posts that announce their length fit side by side."""
     size = len(httpx.Request("POST", "http://any", files=form()).read())
-    limit = 300_000 + size + size // 2  # room for the largest beside one such post, but not beside two
+    limit = 300_000 + size + size // 2  # room for the largest body and one small post, but not for two
     running = serve(scripted, max_body_bytes=300_000, max_pending_bytes=limit)
     brake = Brake(scripted)
-    gate, request = running.service.gate, running.client.build_request("POST", "/recognize", files=form())
+    limiter, request = running.limiter, running.client.build_request("POST", "/recognize", files=form())
     body, headers = request.read(), {"Content-Type": request.headers["content-type"]}
 
     def ask(content: bytes | Iterator[bytes]) -> httpx.Response:
@@ -226,31 +219,31 @@ def test_bytes_count_as_they_come_and_who_does_not_announce_them_is_let_in_as_th
 
     with ThreadPoolExecutor(2) as pool:
         announced = pool.submit(ask, body)
-        eventually(lambda: gate.bytes_inside == len(body))
+        eventually(lambda: limiter.bytes_held == len(body))
         chunked = pool.submit(ask, iter([body]))
-        eventually(lambda: gate.bytes_inside == 2 * len(body))
+        eventually(lambda: limiter.bytes_held == 2 * len(body))
         answer = ask(iter([body]))
         assert refused(answer) == (503, "overloaded")
         assert str(limit) in answer.json()["detail"]
         brake.release()
         assert [announced.result().status_code, chunked.result().status_code] == [200, 200]
-    eventually(lambda: gate.bytes_inside == 0)
+    eventually(lambda: limiter.bytes_held == 0)
 
 
-def test_a_post_that_waits_for_the_model_too_long_is_given_up(scripted: ScriptedRecognizer, serve: Serve) -> None:
+def test_deadline_covers_the_model(scripted: ScriptedRecognizer, serve: Serve) -> None:
     running = serve(scripted, deadline_seconds=0.3)
     brake = Brake(scripted)
     answer = running.post()
     assert refused(answer) == (504, "deadline_exceeded")
     assert "the limit is 0.3 s" in answer.json()["detail"]
     assert "model;dur=" in answer.headers["server-timing"]
-    assert running.service.gate.inside == 1  # the model has it
+    assert running.limiter.permits_held == 1  # the model is running it
     brake.release()
-    eventually(lambda: running.service.gate.inside == 0)
+    eventually(lambda: running.limiter.permits_held == 0)
     eventually(lambda: running.post().status_code == 200)
 
 
-def test_info_tells_the_checkpoint_the_labels_the_limits_and_the_versions(client: httpx.Client) -> None:
+def test_info_has_checkpoint_labels_limits_versions(client: httpx.Client) -> None:
     info = client.get("/info").json()
     assert info["model"] == {"name": "tiny", "revision": "r1"}
     assert info["labels"] == ["PER", "LOC", "ORG", "MISC"]

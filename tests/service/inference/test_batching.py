@@ -16,7 +16,7 @@ BUDGET = Budget(tokens=100, images=2)
 posts = st.builds(Post, st.integers(1, 100), st.integers(0, 1), st.booleans())
 
 
-def test_a_lone_post_runs_alone() -> None:
+def test_lone_post_runs_alone() -> None:
     assert choose_batch([Post(10)], BUDGET) == [Post(10)]
 
 
@@ -29,25 +29,25 @@ def test_similar_lengths_run_together() -> None:
     assert choose_batch([Post(10), Post(50), Post(11), Post(12)], BUDGET) == [Post(10), Post(11), Post(12)]
 
 
-def test_posts_of_unlike_length_run_apart_where_padding_is_limited() -> None:
+def test_padding_limit_separates_unlike_lengths() -> None:
     # 10 and 12 make 24 sub-tokens of 22, 0.09 of them padding; with 15 it is 45 of 37, 0.22
     waiting = [Post(10), Post(40), Post(15), Post(12)]
     assert choose_batch(waiting, BUDGET._replace(padding=0.2)) == [Post(10), Post(12)]
     assert choose_batch(waiting, BUDGET._replace(padding=0.22)) == [Post(10), Post(12), Post(15)]
 
 
-def test_half_a_budget_still_takes_any_single_post() -> None:
+def test_halved_budget_still_fits_any_post() -> None:
     budget = Budget(tokens=600, images=3, padding=0.2)
-    assert budget.halved(least_tokens=256) == Budget(tokens=300, images=1, padding=0.2)
-    assert budget.halved(least_tokens=512).halved(least_tokens=512) == Budget(tokens=512, images=1, padding=0.2)
+    assert budget.halved(min_tokens=256) == Budget(tokens=300, images=1, padding=0.2)
+    assert budget.halved(min_tokens=512).halved(min_tokens=512) == Budget(tokens=512, images=1, padding=0.2)
 
 
-def test_when_images_are_used_up_posts_without_one_still_fit() -> None:
+def test_posts_without_images_fill_the_batch() -> None:
     waiting = [Post(10, 1), Post(10, 1), Post(10, 1), Post(10, 0)]
     assert choose_batch(waiting, BUDGET) == [Post(10, 1), Post(10, 1), Post(10, 0)]
 
 
-def test_posts_to_be_explained_run_apart() -> None:
+def test_explained_posts_run_separately() -> None:
     assert choose_batch([Post(10, explain=True), Post(10), Post(10, explain=True)], BUDGET) == [
         Post(10, explain=True),
         Post(10, explain=True),
@@ -55,7 +55,7 @@ def test_posts_to_be_explained_run_apart() -> None:
 
 
 @given(st.lists(posts, min_size=1, max_size=30))
-def test_the_oldest_always_runs_and_the_budget_always_holds(waiting: list[Post]) -> None:
+def test_oldest_runs_and_the_budget_holds(waiting: list[Post]) -> None:
     chosen = choose_batch(waiting, BUDGET)
     assert chosen[0] is waiting[0]
     assert max(post.tokens for post in chosen) * len(chosen) <= BUDGET.tokens
@@ -63,7 +63,7 @@ def test_the_oldest_always_runs_and_the_budget_always_holds(waiting: list[Post])
 
 
 @given(st.lists(posts, min_size=1, max_size=30), st.floats(0, 2))
-def test_padding_never_exceeds_its_share(waiting: list[Post], padding: float) -> None:
+def test_padding_never_exceeds_its_limit(waiting: list[Post], padding: float) -> None:
     chosen = choose_batch(waiting, BUDGET._replace(padding=padding))
     real = sum(post.tokens for post in chosen)
     assert max(post.tokens for post in chosen) * len(chosen) - real <= padding * real

@@ -3,105 +3,95 @@ from concurrent.futures import Future
 import pytest
 
 from service.errors import Overloaded
-from service.inference.limiter import Gate, Slot
+from service.inference.limiter import Limiter, Permit
 
 
-def received(gate: Gate, size: int) -> Slot:
-    """The slot of a post that has come in full."""
-    slot = gate.enter(size)
-    slot.arrived(size)
-    slot.complete()
-    return slot
+def received(limiter: Limiter, size: int) -> Permit:
+    """The permit of a post that has arrived in full."""
+    permit = limiter.acquire(size)
+    permit.add_bytes(size)
+    permit.mark_received()
+    return permit
 
 
-def test_one_more_than_the_limit_is_refused_at_the_door_with_the_limit() -> None:
-    gate = Gate(2, 100)
-    with received(gate, 10), received(gate, 10), pytest.raises(Overloaded, match="no more than 2"):
-        gate.enter(10)
+def test_post_over_the_limit_is_refused() -> None:
+    limiter = Limiter(2, 100)
+    with received(limiter, 10), received(limiter, 10), pytest.raises(Overloaded, match="the limit is 2"):
+        limiter.acquire(10)
 
 
-def test_uploads_on_their_way_keep_nobody_out_until_they_are_eight_times_as_many() -> None:
-    gate = Gate(2, 100)
-    uploads = [gate.enter(1) for _ in range(15)]
-    with received(gate, 10), received(gate, 10):
-        assert gate.inside == 17
-    uploads.append(gate.enter(1))
-    with pytest.raises(Overloaded, match="16 posts are being received, no more than 16"):
-        gate.enter(1)
+def test_eight_uploads_per_post_are_allowed() -> None:
+    limiter = Limiter(2, 100)
+    uploads = [limiter.acquire(1) for _ in range(15)]
+    with received(limiter, 10), received(limiter, 10):
+        assert limiter.permits_held == 17
+    uploads.append(limiter.acquire(1))
+    with pytest.raises(Overloaded, match="16 posts are being received; the limit is 16"):
+        limiter.acquire(1)
     for upload in uploads:
         with upload:
             pass
-    assert gate.inside == 0
+    assert limiter.permits_held == 0
 
 
-def test_an_upload_that_comes_to_its_end_when_all_places_are_taken_is_refused() -> None:
-    gate = Gate(1, 100)
-    with gate.enter(10) as slow:
-        with received(gate, 10), pytest.raises(Overloaded, match="no more than 1 at once"):
-            slow.complete()
-        assert gate.inside == 1
-    assert gate.inside == 0
+def test_upload_that_ends_at_the_limit_is_refused() -> None:
+    limiter = Limiter(1, 100)
+    with limiter.acquire(10) as slow:
+        with received(limiter, 10), pytest.raises(Overloaded, match="the limit is 1"):
+            slow.mark_received()
+        assert limiter.permits_held == 1
+    assert limiter.permits_held == 0
 
 
-def test_a_slot_is_given_back_even_after_a_failure() -> None:
-    gate = Gate(1, 100)
-    with pytest.raises(KeyError), gate.enter(10):
+def test_permit_is_released_after_a_failure() -> None:
+    limiter = Limiter(1, 100)
+    with pytest.raises(KeyError), limiter.acquire(10):
         raise KeyError
-    assert gate.inside == 0
+    assert limiter.permits_held == 0
 
 
-def test_work_that_cannot_be_stopped_keeps_its_slot_until_it_is_over() -> None:
-    gate = Gate(1, 100)
+def test_permit_is_held_until_work_is_done() -> None:
+    limiter = Limiter(9, 100)
     work: Future[None] = Future()
-    with received(gate, 10) as slot:
-        slot.holds(work)
-    assert gate.inside == 1
+    with received(limiter, 60), received(limiter, 40) as permit:
+        permit.hold_until_done(work)
+    assert (limiter.permits_held, limiter.bytes_held) == (1, 40)
     work.set_result(None)
-    assert gate.inside == 0
+    assert (limiter.permits_held, limiter.bytes_held) == (0, 0)
 
 
-def test_work_that_never_began_keeps_nothing() -> None:
-    gate = Gate(1, 100)
+def test_canceled_work_holds_no_permit() -> None:
+    limiter = Limiter(1, 100)
     work: Future[None] = Future()
-    with received(gate, 10) as slot:
-        slot.holds(work)
+    with received(limiter, 10) as permit:
+        permit.hold_until_done(work)
         work.cancel()
-    assert gate.inside == 0
+    assert limiter.permits_held == 0
 
 
-def test_one_byte_more_than_the_limit_is_refused_with_the_limit_and_the_value() -> None:
-    gate = Gate(9, 100)
+def test_byte_over_the_limit_is_refused() -> None:
+    limiter = Limiter(9, 100)
     with (
-        received(gate, 60),
-        received(gate, 40),
-        pytest.raises(Overloaded, match=r"of 100 bytes .* the 1 of this .* the 100 "),
+        received(limiter, 60),
+        received(limiter, 40),
+        pytest.raises(Overloaded, match="have 100 bytes, this one adds 1; the limit is 100"),
     ):
-        gate.enter(1)
+        limiter.acquire(1)
 
 
-def test_bytes_count_when_they_arrive_not_when_they_are_announced() -> None:
-    gate = Gate(9, 100)
-    with gate.enter(100) as slow, gate.enter(100) as quick:
-        slow.arrived(1)
-        quick.arrived(99)
-        with pytest.raises(Overloaded, match=r"of 100 bytes .* the 1 of this"):
-            slow.arrived(1)
-        assert gate.bytes_inside == 100
-    assert gate.bytes_inside == 0
+def test_bytes_count_when_they_arrive() -> None:
+    limiter = Limiter(9, 100)
+    with limiter.acquire(100) as slow, limiter.acquire(100) as quick:
+        slow.add_bytes(1)
+        quick.add_bytes(99)
+        with pytest.raises(Overloaded, match="have 100 bytes, this one adds 1"):
+            slow.add_bytes(1)
+        assert limiter.bytes_held == 100
+    assert limiter.bytes_held == 0
 
 
-def test_the_bytes_are_given_back_with_the_slot() -> None:
-    gate = Gate(9, 100)
-    work: Future[None] = Future()
-    with received(gate, 60), received(gate, 40) as slot:
-        slot.holds(work)
-    assert gate.bytes_inside == 40
-    work.set_result(None)
-    assert gate.bytes_inside == 0
-
-
-def test_a_refused_post_takes_nothing() -> None:
-    gate = Gate(9, 100)
+def test_refused_post_holds_nothing() -> None:
+    limiter = Limiter(9, 100)
     with pytest.raises(Overloaded):
-        gate.enter(101)
-    assert (gate.inside, gate.bytes_inside) == (0, 0)
+        limiter.acquire(101)
+    assert (limiter.permits_held, limiter.bytes_held) == (0, 0)

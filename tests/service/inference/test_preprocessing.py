@@ -1,19 +1,19 @@
 import asyncio
 import gc
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from model import InvalidPost, Post
-from service.http.upload import Upload
 from service.inference.image_cache import ImageCache
-from service.inference.limiter import Gate, Slot
-from service.inference.preprocessing import Preparation
+from service.inference.limiter import Limiter, Permit
+from service.inference.preprocessing import Preprocessor
 from tests.service.conftest import ScriptedRecognizer
 
 
 class SlowImages(ScriptedRecognizer):
-    """Its photos are decoded when they are let go."""
+    """Decodes images only once it is told to."""
 
     let_go: threading.Event
 
@@ -21,6 +21,10 @@ class SlowImages(ScriptedRecognizer):
         if image is not None:
             assert self.let_go.wait(20)
         return super().prepare(text, image, max_pixels=max_pixels)  # type: ignore[arg-type]
+
+
+class File(bytes):
+    """An image that the garbage collector can count."""
 
 
 @pytest.fixture
@@ -31,45 +35,44 @@ def slow(scripted: ScriptedRecognizer) -> SlowImages:
     return scripted
 
 
-def slot() -> Slot:
-    return Gate(8, 2**30).enter(0)
+@pytest.fixture
+def preprocessor(slow: SlowImages) -> Iterator[Preprocessor]:
+    preprocessor = Preprocessor(slow, workers=1, cache=ImageCache(0), max_pixels=1000)
+    yield preprocessor
+    preprocessor.close()
 
 
-def uploads() -> list[Upload]:
-    gc.collect()
-    return [own for own in gc.get_objects() if type(own) is Upload]
+def permit() -> Permit:
+    return Limiter(8, 2**30).acquire(0)
 
 
-def test_a_text_does_not_wait_for_a_image(slow: SlowImages) -> None:
+def test_text_does_not_wait_for_images(preprocessor: Preprocessor, slow: SlowImages) -> None:
     async def ask() -> Post:
-        preparation = Preparation(slow, workers=1, cache=ImageCache(0), max_pixels=1000)
-        image = asyncio.ensure_future(preparation.prepare(Upload("hi", b"a photo"), slot()))
+        image = asyncio.ensure_future(preprocessor.preprocess("hi", b"an image", permit()))
         await asyncio.sleep(0)
-        text = await asyncio.wait_for(preparation.prepare(Upload("Kawhi Leonard", None), slot()), 10)
+        text = await asyncio.wait_for(preprocessor.preprocess("Kawhi Leonard", None, permit()), 10)
         slow.let_go.set()
         with pytest.raises(InvalidPost):
             await image
-        preparation.close()
         return text.post
 
     assert asyncio.run(ask()).source == "Kawhi Leonard"
 
 
-def test_a_image_that_was_given_up_before_its_turn_leaves_no_bytes_behind(slow: SlowImages) -> None:
+def test_canceled_post_frees_its_image(preprocessor: Preprocessor, slow: SlowImages) -> None:
     async def ask() -> int:
-        preparation = Preparation(slow, workers=1, cache=ImageCache(0), max_pixels=1000)
-        first = asyncio.ensure_future(preparation.prepare(Upload("hi", b"a photo"), slot()))
+        first = asyncio.ensure_future(preprocessor.preprocess("hi", b"an image", permit()))
         await asyncio.sleep(0)
-        waiting = [asyncio.ensure_future(preparation.prepare(Upload("hi", b"another"), slot())) for _ in range(3)]
+        waiting = [asyncio.ensure_future(preprocessor.preprocess("hi", File(), permit())) for _ in range(3)]
         await asyncio.sleep(0)
         while waiting:
             waiting.pop().cancel()
         await asyncio.sleep(0.01)
-        kept = sum(upload.image == b"another" for upload in uploads())
+        gc.collect()
+        kept = sum(type(thing) is File for thing in gc.get_objects())
         slow.let_go.set()
         with pytest.raises(InvalidPost):
             await first
-        preparation.close()
         return kept
 
     assert asyncio.run(ask()) == 0

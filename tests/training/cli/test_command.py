@@ -38,7 +38,7 @@ DATA = ["--data", ".", "--split", "valid"]
     ("main", "work", "options", "said"),
     [
         (train.main, "training.cli.train.train", ["compact", "--data", ".", "--output", "run"],
-         "smner-train: interrupted; the same command with --resume goes on"),
+         "smner-train: interrupted; the same command with --resume continues it"),
         (evaluate.main, "training.cli.evaluate.recognizer_and_source", DATA, "smner-evaluate: interrupted"),
         (figures.main, "training.cli.figures.recognizer_and_source", [*DATA, "--output", "figures"],
          "smner-figures: interrupted"),

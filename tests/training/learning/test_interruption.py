@@ -205,7 +205,7 @@ def test_sigterm_ends_a_run_like_ctrl_c(
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     monkeypatch.setattr("training.cli.train.train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["compact", "--data", str(source.path), "--output", str(tmp_path / "run")]) == 130
-    assert capsys.readouterr().err == "smner-train: interrupted; the same command with --resume goes on\n"
+    assert capsys.readouterr().err == "smner-train: interrupted; the same command with --resume continues it\n"
 
 
 def test_incomplete_checkpoints_are_removed(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from model import Recognizer
-from service.runtime import use_torch_threads
+from service.runtime import set_torch_threads
 
 
 class Options(argparse.Namespace):
@@ -28,5 +28,5 @@ def read_options() -> Options:
 
 def load(options: Options) -> Recognizer:
     """Load the checkpoint, with as many threads as the service gives its model."""
-    use_torch_threads(options.threads)
+    set_torch_threads(options.threads)
     return Recognizer.from_pretrained(options.checkpoint, device=options.device)
