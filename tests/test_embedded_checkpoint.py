@@ -1,20 +1,22 @@
 """What the embedded checkpoint promises, measured on the real data if it is present."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from model import SMNER, Recognizer, SMNERProcessor
+from model import SMNER, Entity, Post, Recognizer, SMNERProcessor
 from model.checkpoint import embedded_checkpoint
-from training.data.readers import read_posts
+from training.data.dataset import Collator, PostDataset
+from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 from training.data.training_data import held_out_posts
+from training.features.image_features import ImageFeatureFile
 from training.figures.analysis import modality_gap, represent
 from training.learning.objective import mean_rank
-from training.scoring.inputs import inputs_for
 from training.scoring.report import evaluate
 
 
@@ -72,14 +74,35 @@ def test_images_do_not_hurt_benchmark_f1(embedded: Recognizer, shared_data: Path
     assert with_images["f1"] >= text_only["f1"]
 
 
+@pytest.fixture(scope="module")
+def unseen(
+    embedded: Recognizer, shared_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[LabeledPost], ImageFeatureFile]:
+    """The 500 posts kept out of training, their images encoded once for all tests."""
+    posts = held_out_posts(DataSource(shared_data / "posts" / "posts.jsonl").read("train"), 500)
+    images = [post.image for post in posts if post.image is not None]
+    features: list[torch.Tensor] = []
+    for first in range(0, len(images), 20):
+        features += embedded.encode_images([embedded.processor.decode_image(i) for i in images[first : first + 20]])
+    file = tmp_path_factory.mktemp("unseen") / "features.safetensors"
+    save_file({"features": torch.stack(features)}, file, {"image_ids": json.dumps([image.stem for image in images])})
+    return posts, ImageFeatureFile(file)
+
+
 @pytest.mark.slow
-def test_images_change_few_entities_of_unseen_posts(embedded: Recognizer, shared_data: Path) -> None:
-    source = shared_data / "posts" / "posts.jsonl"
-    texts = {str(post["id"]): post["text"] for post in map(json.loads, source.read_text("utf-8").splitlines())}
-    posts = held_out_posts(read_posts(source), 500)
-    chosen = [texts[post.id] for post in posts]
-    alone = _keys(embedded.recognize_batch(chosen))
-    with_image = _keys(embedded.recognize_batch(chosen, [post.image for post in posts]))
+def test_images_change_few_entities_of_unseen_posts(
+    embedded: Recognizer, shared_data: Path, unseen: tuple[list[LabeledPost], ImageFeatureFile]
+) -> None:
+    posts, features = unseen
+    lines = (shared_data / "posts" / "posts.jsonl").read_text("utf-8").splitlines()
+    texts = {str(post["id"]): post["text"] for post in map(json.loads, lines)}
+    without = [embedded.prepare(texts[post.id]) for post in posts]
+    attached = [
+        replace(prepared, image_features=features[post.image.stem].features.float())
+        for prepared, post in zip(without, posts, strict=True)
+        if post.image is not None
+    ]
+    alone, with_image = _found(embedded, without), _found(embedded, attached)
     gone, new = len(alone - with_image), len(with_image - alone)
     print(f"{len(alone)} entities without the photo; with it {new} new, {gone} gone")
     changed = max(gone, new)
@@ -88,14 +111,17 @@ def test_images_change_few_entities_of_unseen_posts(embedded: Recognizer, shared
 
 @pytest.mark.slow
 @torch.inference_mode()
-def test_the_bottleneck_ranks_an_unseen_posts_image(embedded: Recognizer, shared_data: Path) -> None:
+def test_the_bottleneck_ranks_an_unseen_posts_image(
+    embedded: Recognizer, unseen: tuple[list[LabeledPost], ImageFeatureFile]
+) -> None:
     """At chance, the right one of 100 images comes first for 1 % of the posts and has a mean rank of 50.5.
 
     The bottleneck brings text and image representations together that are far apart before it (figure 3 of the paper).
     """
-    source = DataSource(shared_data / "posts" / "posts.jsonl")
-    posts = held_out_posts(source.read("train"), 500)
-    seen = represent(embedded.model, *inputs_for(embedded, source, posts))
+    posts, features = unseen
+    dataset = PostDataset(posts, embedded.processor, features=features)
+    collator = Collator(embedded.processor, embedded.model.config.label2id, embedded.model.config.max_span_width)
+    seen = represent(embedded.model, dataset, collator)
     assert seen is not None
     assert embedded.model.bottleneck is not None
     assert seen.text_posterior is not None
@@ -112,5 +138,12 @@ def test_the_bottleneck_ranks_an_unseen_posts_image(embedded: Recognizer, shared
     assert after < before / 2
 
 
-def _keys(answers: Any) -> set[tuple[int, str, int, int]]:
-    return {(i, e.entity_group, e.start, e.end) for i, entities in enumerate(answers) for e in entities}
+def _found(recognizer: Recognizer, posts: list[Post]) -> set[tuple[int, str, int, int]]:
+    """The entities of all posts, run in batches of similar length."""
+    order = sorted(range(len(posts)), key=lambda i: len(posts[i].text.input_ids))
+    answers: list[tuple[int, Entity]] = []
+    for first in range(0, len(order), 20):
+        chunk = order[first : first + 20]
+        found = recognizer.run([posts[i] for i in chunk])
+        answers += [(i, entity) for i, own in zip(chunk, found, strict=True) for entity in own]
+    return {(i, entity.entity_group, entity.start, entity.end) for i, entity in answers}

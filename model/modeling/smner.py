@@ -150,7 +150,9 @@ class SMNER(PreTrainedModel):
         spans = enumerate_spans(morphs != Morph.PADDING, self.config.max_span_width)
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t, (R, d)
         image = self._project_images(image_mask, pixel_values, image_features, image_feature_mask)  # H_v
-        aligned = self._align(states[:, 0], image)  # z_t, z_v, (B, d)
+        aligned: Aligned | None = None
+        if self.bottleneck is not None:
+            aligned = self.bottleneck(states[:, 0], image and image.states[:, 0])  # z_t, z_v, (B, d)
         keys = self._image_keys(states, image, aligned)  # m_v, (B, 1 + m, d)
         attended = self._attend(span_states, keys, spans, output_weights=output_attentions)  # s_tv, (R, d)
         logits = self.classifier(torch.cat([span_states, attended.states], -1))  # s_u (R, 2d) → (R, 1 + types)
@@ -187,13 +189,6 @@ class SMNER(PreTrainedModel):
             mask = torch.cat([mask[:, :1], mask[:, 1:] & image_feature_mask[:, 1:]], 1)
         weight = self.image_projection.weight
         return _ImageStates(self.image_projection(image_features.to(weight.dtype)), mask)  # (B, 1 + m, d)
-
-    def _align(self, text: Tensor, image: "_ImageStates | None") -> Aligned | None:
-        """CMIB on h_t^g and h_v^g, (B, d) each; None if it is switched off."""
-        if self.bottleneck is None:
-            return None
-        aligned: Aligned = self.bottleneck(text, None if image is None else image.states[:, 0])
-        return aligned
 
     def _image_keys(self, states: Tensor, image: "_ImageStates | None", aligned: Aligned | None) -> "_ImageStates":
         """m_v = [z_v ; h_v^o]: a post without an image has a single key, the learned "no image" state.

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help=DEVICES)
 
 
-@command("smner-cache-images", "Encode a folder of photos once.", add_arguments, advice="the same command goes on")
+@command("smner-cache-images", "Encode a folder of photos once.", add_arguments, advice="the same command continues")
 def main(options: argparse.Namespace) -> None:
     """Encode the images, and name those that cannot be read."""
     pretrained = options.weights != "none"

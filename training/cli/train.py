@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,7 +39,3 @@ def main(options: argparse.Namespace) -> None:
         say(f"F1 on {name} valid: {f1:.4f}")
     say(f"checkpoint: {result.checkpoint}")
     join_processes().destroy_process_group()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -65,7 +65,7 @@ def frozen_encoder(recipe: Recipe, network: SMNER, processor: SMNERProcessor) ->
     return FrozenImageEncoder(str(recipe.image_encoder), network.image_encoder.eval(), processor.image_settings)
 
 
-def check_images(data: TrainingData, features: Features, encoder: FrozenImageEncoder | None) -> None:
+def check(data: TrainingData, features: Features, encoder: FrozenImageEncoder | None) -> None:
     """Check what can go wrong with images before anything takes long.
 
     Raises:
@@ -80,7 +80,7 @@ def check_images(data: TrainingData, features: Features, encoder: FrozenImageEnc
             file.check(encoder)
 
 
-def encode_images(
+def encode(
     recipe: Recipe,
     data: TrainingData,
     features: Features,
@@ -113,7 +113,7 @@ def _unreadable(part: Part, processor: SMNERProcessor) -> list[Path]:
     return found
 
 
-def report_images(train: Mapping[str, PostDataset], valid: Mapping[str, PostDataset], run: Path) -> None:
+def report(train: Mapping[str, PostDataset], valid: Mapping[str, PostDataset], run: Path) -> None:
     """Print how many images training uses and how many it cannot, and list the latter."""
     file = run / "unusable-images.tsv"
     list_unusable_images(file, [*train.items(), *valid.items()])

@@ -19,28 +19,12 @@ from training.data.posts import LabeledPost
 from training.data.sources import DataSource
 from training.data.training_data import Part, TrainingData
 from training.features.image_features import ImageFeatureFile
+from training.learning import images
 from training.learning.distributed import join_processes, on_main_process
-from training.learning.images import (
-    Features,
-    check_images,
-    encode_images,
-    foreign_feature_size,
-    frozen_encoder,
-    open_features,
-    report_images,
-)
 from training.learning.model_card import model_card
 from training.learning.network import build
 from training.learning.objective import Objective
-from training.learning.run_folder import (
-    CHECKPOINTS_FOLDER,
-    METRICS_FILE,
-    RUN_FOLDER,
-    MetricsFile,
-    claim,
-    last_checkpoint,
-    write_json,
-)
+from training.learning.run_folder import CHECKPOINTS_FOLDER, RUN_FOLDER, MetricsFile, claim, last_checkpoint, write_json
 from training.learning.trainer import SMNERTrainer, check_tracker
 from training.recipes.recipe import Recipe
 from training.scoring.prediction import predict
@@ -85,18 +69,19 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     teacher = None if recipe.teacher is None else Recipe.load(recipe.teacher)
     taught = teacher is not None and data.untagged > 0
     set_seed(recipe.seed)
-    features = open_features(recipe, data)
-    network, processor = build(recipe, data.types, image_feature_size=foreign_feature_size(recipe, data, features))
-    encoder = frozen_encoder(recipe, network, processor)
+    features = images.open_features(recipe, data)
+    foreign_size = images.foreign_feature_size(recipe, data, features)
+    network, processor = build(recipe, data.types, image_feature_size=foreign_size)
+    encoder = images.frozen_encoder(recipe, network, processor)
     _check_texts(data, processor)
-    check_images(data, features, encoder)
+    images.check(data, features, encoder)
     network.to(choose_device("auto"))
     on_main_process(lambda: claim(run, recipe, data, resume=resume))
     if teacher is not None and taught:
         data = _tag_with_teacher(teacher, data, run / "teacher", resume=resume)
-    data, features = encode_images(recipe, data, features, encoder, processor, run)
+    data, features = images.encode(recipe, data, features, encoder, processor, run)
     trainer = _make_trainer(recipe, data, features, network, processor, run)
-    on_main_process(lambda: report_images(trainer.train_sets, trainer.valid_sets, run))
+    on_main_process(lambda: images.report(trainer.train_sets, trainer.valid_sets, run))
     _fit(trainer, run / CHECKPOINTS_FOLDER, resume=resume)
     scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output, taught=taught))
     return RunResult({name: own.f1 for name, own in scores.items()}, output)
@@ -126,7 +111,7 @@ def _tag_with_teacher(recipe: Recipe, data: TrainingData, folder: Path, *, resum
 
 
 def _make_trainer(
-    recipe: Recipe, data: TrainingData, features: Features, network: SMNER, processor: SMNERProcessor, run: Path
+    recipe: Recipe, data: TrainingData, features: images.Features, network: SMNER, processor: SMNERProcessor, run: Path
 ) -> SMNERTrainer:
     def dataset(posts: list[LabeledPost], part: Part, file: ImageFeatureFile | None) -> PostDataset:
         return PostDataset(
@@ -146,7 +131,7 @@ def _make_trainer(
         valid={part.name: dataset(part.valid, part, file) for part, file in parts if part.valid},
         output=run / CHECKPOINTS_FOLDER,
     )
-    trainer.add_callback(MetricsFile(run / METRICS_FILE))
+    trainer.add_callback(MetricsFile(run))
     return trainer
 
 

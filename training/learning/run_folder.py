@@ -53,11 +53,7 @@ def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Non
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return [
-        f"{key} {before.get(key)} → {now.get(key)}"
-        for key in {**before, **now}
-        if before.get(key) != now.get(key)
-    ]  # fmt: skip
+    return [f"{key} {before.get(key)} → {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
 
 
 def _versions() -> dict[str, str]:
@@ -111,8 +107,8 @@ def last_checkpoint(folder: Path) -> Resumption | None:
 class MetricsFile(TrainerCallback):
     """Writes everything that Trainer logs, losses and scores of each epoch, as JSON lines."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, run: Path) -> None:
+        self._path = run / METRICS_FILE
 
     def on_log(self, _: TrainingArguments, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ARG002
         """Rewrite the file: a resumed run drops what was logged after its checkpoint."""

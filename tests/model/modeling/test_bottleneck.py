@@ -5,13 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.modeling.bottleneck import (
-    CosineCritic,
-    CrossModalBottleneck,
-    Gaussian,
-    MLPCritic,
-    Posterior,
-)
+from model.modeling.bottleneck import CosineCritic, CrossModalBottleneck, Gaussian, MLPCritic, Posterior
 
 
 @pytest.mark.parametrize("initial", [0.1, 0.69])

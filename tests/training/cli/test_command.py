@@ -44,7 +44,7 @@ DATA = ["--data", ".", "--split", "valid"]
          "smner-figures: interrupted"),
         (cache_images.main, "training.cli.cache_images.images_in",
          ["--images", ".", "--output", "f", "--encoder", "timm:test_efficientnet", "--weights", "none"],
-         "smner-cache-images: interrupted; the same command goes on"),
+         "smner-cache-images: interrupted; the same command continues"),
     ],
 )  # fmt: skip
 def test_ctrl_c_says_how_to_continue(
