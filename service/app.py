@@ -16,7 +16,12 @@ from service.http.exception_handlers import EXCEPTION_HANDLERS
 from service.http.middleware import RequestMiddleware
 from service.http.problems import KINDS, Problem, documented
 from service.http.request_context import STAGES
+from service.inference.batching import Budget
+from service.inference.engine import Engine
+from service.inference.image_cache import ImageCache
+from service.inference.limiter import Limiter
 from service.inference.pipeline import Pipeline
+from service.inference.preprocessing import Preprocessor
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
@@ -43,7 +48,7 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
         OSError, ValueError: the API keys cannot be read.
     """
     metrics = Metrics(recognizer, stages=STAGES, codes=KINDS)
-    pipeline = Pipeline(settings, recognizer, metrics)
+    pipeline = build_pipeline(settings, recognizer, metrics)
     keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
 
     @asynccontextmanager
@@ -79,6 +84,30 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
     app.include_router(health.router, tags=["operation"])
     _complete_openapi(app, needs_key=keys is not None)
     return app
+
+
+def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics) -> Pipeline:
+    """Build the stages of inference with the limits of ``settings``."""
+    on_cpu = recognizer.device.type == "cpu"
+    # a CPU pays for each sub-token of padding; on a GPU one more batch costs more than a longer one
+    padding = 0.2 if on_cpu and settings.max_batch_padding is None else settings.max_batch_padding
+    cache = ImageCache(settings.image_cache_mb * 2**20, on_lookup=metrics.count_image_lookup)
+    engine = Engine(
+        recognizer,
+        budget=Budget(settings.max_batch_tokens, settings.max_batch_images, padding),
+        cache=cache,
+        torch_threads=settings.model_threads,
+        # on a CPU, threads that wait for each other in one batch have work in another
+        concurrent_batches=2 if on_cpu and settings.model_threads > 1 else 1,
+        on_batch=metrics.batch_size.observe,
+        on_device_error=metrics.device_errors.inc,
+    )
+    metrics.queue_depth.set_function(lambda: engine.depth)
+    preprocessor = Preprocessor(
+        recognizer, workers=settings.decode_workers, cache=cache, max_pixels=settings.max_image_pixels
+    )
+    limiter = Limiter(settings.max_pending_posts, settings.max_pending_bytes)
+    return Pipeline(recognizer, limiter, preprocessor, engine, metrics)
 
 
 def _complete_openapi(app: FastAPI, *, needs_key: bool) -> None:

@@ -73,7 +73,7 @@ class RequestMiddleware:
         except Exception as error:  # every request gets an answer
             if timeout.expired():
                 return context.deadline.error()
-            log.exception("unforeseen exception", request_id=context.request_id)
+            log.exception("unhandled exception", request_id=context.request_id)
             return error
         return None
 

@@ -112,7 +112,7 @@ async def info(state: StateDep) -> Info:
             pending_bytes=settings.max_pending_bytes,
             batch_tokens=settings.max_batch_tokens,
             batch_images=settings.max_batch_images,
-            batch_padding=state.pipeline.batch_padding,
+            batch_padding=state.pipeline.engine.budget.padding,
             image_cache_bytes=settings.image_cache_mb * 2**20,
             deadline_seconds=settings.deadline_seconds,
             drain_seconds=settings.drain_seconds,

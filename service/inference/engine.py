@@ -40,7 +40,7 @@ class Engine:
 
     Args:
         recognizer: the model; nothing else may call its :meth:`~model.Recognizer.run`.
-        budget: what a batch may cost.
+        budget: what a batch may cost; less after a warm-up for which the device has too little memory.
         cache: keeps the features of images.
         torch_threads: threads for torch's operations on a CPU.
         concurrent_batches: batches that run at the same time, each in a thread of its own.
@@ -61,7 +61,7 @@ class Engine:
     ) -> None:
         self._recognizer = recognizer
         self._cache = cache
-        self._budget = budget
+        self.budget = budget
         self._torch_threads = torch_threads
         self._on_batch = on_batch
         self._on_device_error = on_device_error
@@ -134,9 +134,9 @@ class Engine:
             set_torch_threads(self._torch_threads)
             with self._warming_up:  # the first thread does it, the others wait
                 if not self._warm and not self._stopped:
-                    self._budget = warm_up(
+                    self.budget = warm_up(
                         self._recognizer,
-                        self._budget,
+                        self.budget,
                         stopped=lambda: self._stopped,
                         on_device_error=self._report_device_error,
                     )
@@ -163,7 +163,7 @@ class Engine:
                 if not runnable:
                     self._changed.wait()
                     continue
-                chosen = choose_batch(runnable, self._budget)
+                chosen = choose_batch(runnable, self.budget)
                 self._waiting = [entry for entry in self._waiting if entry not in chosen]
                 if claimed := [entry for entry in chosen if entry.claim()]:
                     self._running[number] = RunningBatch(claimed, time.monotonic())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from model import InvalidPost
+from service.app import build_pipeline
 from service.inference.deadline import Deadline
 from service.inference.pipeline import Pipeline, RecognizedPost
 from service.inference.stage_times import STAGES, StageTimes
@@ -17,7 +18,7 @@ TEXT = "RT @NBA: Kawhi Leonard joins Toronto"
 
 @pytest.fixture
 def pipeline(scripted: ScriptedRecognizer) -> Iterator[Pipeline]:
-    pipeline = Pipeline(Settings(), scripted, Metrics(scripted, stages=STAGES, codes=()))
+    pipeline = build_pipeline(Settings(), scripted, Metrics(scripted, stages=STAGES, codes=()))
     pipeline.start()
     eventually(lambda: pipeline.engine.ready)
     yield pipeline
