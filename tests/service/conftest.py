@@ -34,9 +34,14 @@ SMALL_LIMITS = {
 
 
 class ScriptedRecognizer(Recognizer):
-    """Calls a function of the test before each batch, which may delay it or raise."""
+    """Calls a function of the test before each post and each batch, which may delay it or raise."""
 
+    before_prepare: Callable[[str, Any], object] = staticmethod(lambda *_: None)
     before_run: Callable[[Sequence[Post]], None] = staticmethod(lambda _: None)
+
+    def prepare(self, text: str, image: Any = None, **options: Any) -> Post:
+        self.before_prepare(text, image)
+        return super().prepare(text, image, **options)
 
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
         self.before_run(posts)

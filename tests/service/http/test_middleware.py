@@ -3,13 +3,11 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from model import Post
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually, form
 
 TEXT_PART = b'--xx\r\nContent-Disposition: form-data; name="text"\r\n\r\nhello\r\n'
@@ -63,16 +61,10 @@ def test_deadline_covers_the_upload(scripted: ScriptedRecognizer, serve: Serve) 
     eventually(lambda: running.limiter.permits_held == 0)
 
 
-def test_deadline_covers_decoding(scripted: ScriptedRecognizer, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_covers_decoding(scripted: ScriptedRecognizer, serve: Serve) -> None:
     """The permit is held until the thread has finished, since it cannot be stopped."""
     running = serve(scripted, deadline_seconds=0.2)
-    prepare = scripted.prepare
-
-    def slowly(text: str, *rest: object, **options: object) -> object:
-        time.sleep(0.6)
-        return prepare(text)
-
-    monkeypatch.setattr(scripted, "prepare", slowly)
+    scripted.before_prepare = lambda *_: time.sleep(0.6)
     answer = running.post()
     assert answer.status_code == 504
     assert stages(answer) == ["receive", "decode", "total"]
@@ -94,19 +86,15 @@ def test_disconnect_in_the_queue_drops_the_post(running: Running, brake: Brake) 
     assert disconnected(running)
 
 
-def test_disconnect_while_decoding_drops_the_post(
-    running: Running, brake: Brake, scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disconnect_while_decoding_drops_the_post(running: Running, brake: Brake, scripted: ScriptedRecognizer) -> None:
     brake.release()
     decoding, decoded = threading.Event(), threading.Event()
-    prepare = scripted.prepare
 
-    def slowly(text: str, *rest: Any, **options: Any) -> Post:
+    def wait(*_: object) -> None:
         decoding.set()
         assert decoded.wait(20)
-        return prepare(text, *rest, **options)
 
-    monkeypatch.setattr(scripted, "prepare", slowly)
+    scripted.before_prepare = wait
     with running.connect() as client:
         client.sendall(raw_post(TEXT_PART + END))
         assert decoding.wait(20)
@@ -147,15 +135,13 @@ def test_disconnect_in_the_upload_releases_the_permit(shared: Running) -> None:
     eventually(lambda: shared.limiter.permits_held == 0)
 
 
-def test_unexpected_exception_is_an_internal_error(
-    running: Running, scripted: ScriptedRecognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unexpected_exception_is_an_internal_error(running: Running, scripted: ScriptedRecognizer) -> None:
     """Its message may repeat the post, which must not appear in the log."""
 
-    def broken(text: str, *rest: object, **options: object) -> object:
+    def broken(text: str, _: object) -> None:
         raise KeyError(text)
 
-    monkeypatch.setattr(scripted, "prepare", broken)
+    scripted.before_prepare = broken
     with capture_logs() as logs:
         answer = running.post("private words")
         eventually(lambda: any(entry["event"] == "request" for entry in logs))

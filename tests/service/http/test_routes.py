@@ -1,6 +1,7 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -75,25 +76,29 @@ def test_all_four_image_formats_are_read(shared: Running, image: Image.Image) ->
 
 
 @pytest.mark.parametrize(
-    ("parts", "status", "code"),
+    ("parts", "status", "code", "limit_and_value"),
     [
-        (form(b"caf\xe9"), 400, "malformed_request"),
-        ([*form(), *form()], 400, "malformed_request"),
-        ([*form(), ("photo", ("a.jpg", b"x"))], 400, "malformed_request"),
-        (form("hi", b"x" * 250_000), 413, "image_too_large"),
-        (form("hi", png(1001, 1000)), 413, "image_too_large"),
-        (form("hi", b"x" * 400_000), 413, "body_too_large"),
-        (form("hi", b"%PDF-1.7"), 415, "unsupported_image"),
-        (form(None, b"x"), 422, "missing_text"),
-        (form(" \n"), 422, "empty_text"),
-        (form("x" * 1001), 422, "text_too_long"),
-        (form("x " * 400), 422, "text_too_long"),
-        (form("hi", png(64, 64)[:-40]), 422, "unreadable_image"),
-        (form("hi", b""), 422, "unreadable_image"),
+        (form(b"caf\xe9"), 400, "malformed_request", []),
+        ([*form(), *form()], 400, "malformed_request", []),
+        ([*form(), ("photo", ("a.jpg", b"x"))], 400, "malformed_request", []),
+        (form("hi", b"x" * 250_000), 413, "image_too_large", ["200000", "at least 2"]),
+        (form("hi", png(1001, 1000)), 413, "image_too_large", ["1000000", "1001000"]),
+        (form("hi", b"x" * 400_000), 413, "body_too_large", ["300000", "400"]),
+        (form("hi", b"%PDF-1.7"), 415, "unsupported_image", []),
+        (form(None, b"x"), 422, "missing_text", []),
+        (form(" \n"), 422, "empty_text", []),
+        (form("x" * 1001), 422, "text_too_long", ["1000", "1001"]),
+        (form("x " * 400), 422, "text_too_long", ["128", "402"]),
+        (form("hi", png(64, 64)[:-40]), 422, "unreadable_image", []),
+        (form("hi", b""), 422, "unreadable_image", []),
     ],
 )
-def test_invalid_post_is_refused(client: httpx.Client, parts: list[tuple[str, object]], status: int, code: str) -> None:
-    assert refused(client.post("/recognize", files=parts)) == (status, code)  # type: ignore[arg-type]
+def test_invalid_post_is_refused(
+    client: httpx.Client, parts: list[Any], status: int, code: str, limit_and_value: list[str]
+) -> None:
+    answer = client.post("/recognize", files=parts)
+    assert refused(answer) == (status, code)
+    assert all(number in answer.json()["detail"] for number in limit_and_value)
 
 
 def test_other_media_types_are_refused(client: httpx.Client) -> None:
@@ -123,24 +128,6 @@ def test_unknown_path_or_method_is_a_problem(
     assert ("allow" in answer.headers) == (status == 405)
 
 
-@pytest.mark.parametrize(
-    ("parts", "limit", "value"),
-    [
-        (form("x" * 1001), "1000", "1001"),
-        (form("x " * 400), "128", "402"),
-        (form("hi", png(1001, 1000)), "1000000", "1001000"),
-        (form("hi", b"x" * 400_000), "300000", "400"),
-        (form("hi", b"x" * 250_000), "200000", "at least 2"),
-    ],
-)
-def test_detail_has_limit_and_value(
-    client: httpx.Client, parts: list[tuple[str, object]], limit: str, value: str
-) -> None:
-    detail = client.post("/recognize", files=parts).json()["detail"]  # type: ignore[arg-type]
-    assert limit in detail
-    assert value in detail.replace(limit, "", 1)
-
-
 @pytest.mark.parametrize("size", [1_000_000, 5_000_000])
 def test_chunked_upload_is_stopped_at_the_limit(client: httpx.Client, size: int) -> None:
     """The answer was lost, because closing the connection of a client that is still sending resets it."""
@@ -168,25 +155,6 @@ def test_bad_images_do_not_affect_good_ones(shared: Running, jpeg: bytes) -> Non
     with ThreadPoolExecutor(8) as pool:
         statuses = list(pool.map(lambda image: shared.post(TEXT, image).status_code, images))
     assert statuses == [422 if i % 4 == 0 else 200 for i in range(16)]
-
-
-def test_post_that_fails_spares_its_batch(running: Running, brake: Brake, scripted: ScriptedRecognizer) -> None:
-    with ThreadPoolExecutor(6) as pool:
-        first = pool.submit(running.post, "first")
-        brake.wait_for_batch()
-        texts = ["a", "b", "poison", "c", "d"]
-        answers = [pool.submit(running.post, text) for text in texts]
-        eventually(lambda: running.engine.depth == len(texts))
-
-        def poisoned(posts: object) -> None:
-            if "poison" in str(posts):
-                raise RuntimeError("a defect")
-
-        scripted.before_run = poisoned
-        brake.release()
-        assert first.result().status_code == 200
-        assert [answer.result().status_code for answer in answers] == [200, 200, 500, 200, 200]
-        assert refused(answers[2].result()) == (500, "internal_error")
 
 
 def test_post_over_the_limit_gets_retry_after(scripted: ScriptedRecognizer, serve: Serve, jpeg: bytes) -> None:

@@ -12,32 +12,20 @@ from service.inference.preprocessing import Preprocessor
 from tests.service.conftest import ScriptedRecognizer
 
 
-class SlowImages(ScriptedRecognizer):
-    """Decodes images only once it is told to."""
-
-    let_go: threading.Event
-
-    def prepare(self, text: str, image: object = None, *, max_pixels: int = 0) -> Post:
-        if image is not None:
-            assert self.let_go.wait(20)
-        return super().prepare(text, image, max_pixels=max_pixels)  # type: ignore[arg-type]
-
-
 class File(bytes):
     """An image that the garbage collector can count."""
 
 
 @pytest.fixture
-def slow(scripted: ScriptedRecognizer) -> SlowImages:
-    scripted.__class__ = SlowImages
-    assert isinstance(scripted, SlowImages)
-    scripted.let_go = threading.Event()
-    return scripted
+def decode() -> threading.Event:
+    """Images are decoded once it is set."""
+    return threading.Event()
 
 
 @pytest.fixture
-def preprocessor(slow: SlowImages) -> Iterator[Preprocessor]:
-    preprocessor = Preprocessor(slow, workers=1, cache=ImageCache(0), max_pixels=1000)
+def preprocessor(scripted: ScriptedRecognizer, decode: threading.Event) -> Iterator[Preprocessor]:
+    scripted.before_prepare = lambda _, image: image is None or decode.wait(20)
+    preprocessor = Preprocessor(scripted, workers=1, cache=ImageCache(0), max_pixels=1000)
     yield preprocessor
     preprocessor.close()
 
@@ -46,12 +34,12 @@ def permit() -> Permit:
     return Limiter(8, 2**30).acquire(0)
 
 
-def test_text_does_not_wait_for_images(preprocessor: Preprocessor, slow: SlowImages) -> None:
+def test_text_does_not_wait_for_images(preprocessor: Preprocessor, decode: threading.Event) -> None:
     async def ask() -> Post:
         image = asyncio.ensure_future(preprocessor.preprocess("hi", b"an image", permit()))
         await asyncio.sleep(0)
         text = await asyncio.wait_for(preprocessor.preprocess("Kawhi Leonard", None, permit()), 10)
-        slow.let_go.set()
+        decode.set()
         with pytest.raises(InvalidPost):
             await image
         return text.post
@@ -59,7 +47,7 @@ def test_text_does_not_wait_for_images(preprocessor: Preprocessor, slow: SlowIma
     assert asyncio.run(ask()).source == "Kawhi Leonard"
 
 
-def test_canceled_post_frees_its_image(preprocessor: Preprocessor, slow: SlowImages) -> None:
+def test_canceled_post_frees_its_image(preprocessor: Preprocessor, decode: threading.Event) -> None:
     async def ask() -> int:
         first = asyncio.ensure_future(preprocessor.preprocess("hi", b"an image", permit()))
         await asyncio.sleep(0)
@@ -70,7 +58,7 @@ def test_canceled_post_frees_its_image(preprocessor: Preprocessor, slow: SlowIma
         await asyncio.sleep(0.01)
         gc.collect()
         kept = sum(type(thing) is File for thing in gc.get_objects())
-        slow.let_go.set()
+        decode.set()
         with pytest.raises(InvalidPost):
             await first
         return kept
