@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from model import Recognizer
 from training.data.sources import DataSource
 
@@ -55,6 +57,8 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recognizer_and_source(options: argparse.Namespace) -> tuple[Recognizer, DataSource]:
     """The checkpoint and the data that the options name."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # our errors name what does not fit
     source = DataSource(options.data, options.images, options.image_features)
     # ready features are checked against the weights of the image encoder, which folding would change
     fold = options.image_features is None

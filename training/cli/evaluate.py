@@ -4,8 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-from transformers.utils import logging
-
 from training.cli.arguments import add_evaluation_arguments, recognizer_and_source
 from training.cli.command import command
 from training.scoring.report import evaluate, table
@@ -20,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @command("smner-evaluate", "Measure a checkpoint on a split.", add_arguments)
 def main(options: argparse.Namespace) -> None:
     """Measure, print the table and write the report."""
-    logging.disable_progress_bar()
     if options.report is not None and not options.report.parent.is_dir():  # before minutes of measuring
         raise NotADirectoryError(f"{options.report}: there is no such folder")
     recognizer, source = recognizer_and_source(options)

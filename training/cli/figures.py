@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from transformers.utils import logging
 
 from model import Recognizer
 from model.checkpoint import embedded_checkpoint
@@ -90,7 +89,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @command("smner-figures", "Draw what a checkpoint does and how its run went.", add_arguments)
 def main(options: argparse.Namespace) -> None:
     """Draw the figures and print their paths."""
-    logging.disable_progress_bar()
     run = (options.checkpoint or embedded_checkpoint()) / RUN_FOLDER
     recognizer, source = recognizer_and_source(options)
     options.output.mkdir(parents=True, exist_ok=True)
