@@ -42,7 +42,7 @@ class CrossModalAttention(nn.Module):
             image: m_v = [z_v ; h_v^o], (B, K, d) float.
             image_mask: (B, K) bool, True where a key is real; at least one in each row.
             spans: the spans of the batch.
-            output_weights: whether to return α; its rows of padding spans mean nothing.
+            output_weights: whether to return α; rows of padding spans are meaningless.
         """
         query = self._split(spans.place(self.query(span_states)))  # (B, h, S, d/h)
         key, value = self._split(self.key(image)), self._split(self.value(image))  # (B, h, K, d/h)

@@ -1,6 +1,6 @@
 """The cross-modal information bottleneck CMIB (section 3.3): aligns the whole image with the whole text.
 
-Both modalities are mapped to a posterior of the same space. What pulls the two together, eq. 2, is
+Both modalities are mapped to posteriors in the same space. The loss that aligns them, eq. 2, is in
 :mod:`training.learning.objective`.
 
 Notation: B posts, d width of the text encoder.
@@ -64,8 +64,8 @@ class MLPCritic(nn.Module):
 class CosineCritic(nn.Module):
     """A separable f_d of eq. 7: the cosine of a linear projection of each side, over a learned temperature.
 
-    An MLP on [t ; v] has to discover that its two halves are to be compared, which a few hundred batches of sixteen
-    images do not teach it. This one compares from the start, as CLIP does (Radford et al. 2021).
+    An MLP on [t ; v] must learn to compare its two halves, which takes more than a few hundred batches of sixteen
+    images. This one compares from the start, as CLIP does (Radford et al. 2021).
     """
 
     def __init__(self, width: int) -> None:
@@ -85,10 +85,10 @@ CRITICS = {"mlp": MLPCritic, "cosine": CosineCritic}
 
 
 class Aligned(NamedTuple):
-    """What CMIB makes of both modalities.
+    """The output of CMIB.
 
-    The samples z_t and z_v, (B, d) float, are the means in evaluation, so that a post always gets the same answer. What
-    belongs to the image is None without images.
+    The samples z_t and z_v, (B, d) float, are the means in evaluation, so that a post always gets the same answer. The
+    image's fields are None without images.
     """
 
     text_posterior: Gaussian
@@ -98,7 +98,7 @@ class Aligned(NamedTuple):
 
 
 class CrossModalBottleneck(nn.Module):
-    """The posterior of each modality, and the critic that training contrasts their samples with.
+    """Each modality's posterior, and the critic that contrasts their samples in training.
 
     Args:
         critic: f_d of eq. 7, a name in :data:`CRITICS`.
@@ -111,7 +111,7 @@ class CrossModalBottleneck(nn.Module):
         self.critic = CRITICS[critic](width)
 
     def forward(self, text: Tensor, image: Tensor | None) -> Aligned:
-        """h_t^g and h_v^g, (B, d) float each, to posteriors and samples."""
+        """Map h_t^g and h_v^g, (B, d) float, to posteriors and samples."""
         text_posterior = self.text_posterior(text)
         aligned = Aligned(text_posterior, self._draw(text_posterior))
         if image is None:

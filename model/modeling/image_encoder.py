@@ -58,9 +58,8 @@ class ImageEncoder(nn.Module):
 def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
     """Make an encoder faster without changing its features: fold batch norms into convolutions, use channels last.
 
-    Modules are paired in the order of their registration. If a backbone runs them in another order, which a random
-    image of ``size`` pixels a side reveals, its batch norms stay. The folded weights are no longer those of the
-    checkpoint, so they can no longer be saved.
+    Modules are paired in registration order. If a backbone runs them in another order, which a random image of ``size``
+    pixels a side reveals, its batch norms stay. Folded weights differ from the checkpoint's and cannot be saved.
     """
     encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     folded = copy.deepcopy(encoder.trunk)

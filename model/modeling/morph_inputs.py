@@ -11,10 +11,10 @@ from model.morphs import Morph
 
 
 class MorphInputs(nn.Module):
-    """What tells an uncased text encoder how a word is written: an embedding of its morph, added to its sub-tokens'.
+    """Adds an embedding of each word's morph to its sub-tokens', to tell an uncased encoder its casing.
 
-    Not in the paper, whose morphs reach the spans alone, where the encoder cannot weigh them against the context. It
-    starts at zero, so that a pretrained encoder starts as it was trained.
+    Not in the paper, whose morphs reach only the spans, where the encoder cannot weigh them against the context. Starts
+    at zero, so that a pretrained encoder is unchanged at first.
     """
 
     def __init__(self, width: int) -> None:
@@ -22,7 +22,7 @@ class MorphInputs(nn.Module):
         self.embedding = nn.Embedding(len(Morph), width, padding_idx=Morph.PADDING)
 
     def forward(self, embeddings: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor) -> Tensor:
-        """Add to the embeddings of each word's sub-tokens; those outside words (special tokens, padding) stay.
+        """Add each word's morph to its sub-tokens' embeddings; special tokens and padding stay unchanged.
 
         Args:
             embeddings: (B, T, d) float, of sub-tokens.

@@ -37,7 +37,7 @@ class SMNEROutput(ModelOutput):
             False mean nothing.
         attentions: α of eq. 9, (B, h, S, 1 + m), when asked for; None without CMA.
 
-    Without CMIB posteriors and samples are None; in a batch without images all that belongs to the image is.
+    Posteriors and samples are None without CMIB; in a batch without images the image's are None too.
     """
 
     logits: Tensor | None = None
@@ -91,7 +91,7 @@ class SMNER(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialize as Hugging Face does, but morph inputs with zero and the path to the bottleneck with Glorot's.
+        """Initialize as Hugging Face does, except morph inputs (zero) and the path to the bottleneck (Glorot).
 
         On that path, weights from N(0, 0.02²) would shrink the means through six layers far below σ before the critic
         sees them, and InfoNCE would be slow to leave chance.
@@ -180,7 +180,7 @@ class SMNER(PreTrainedModel):
         if not image_mask.any():
             return None
         if image_features is None:
-            encoded = self.encode_images(given[image_mask])  # (images that are there, 1 + m, C)
+            encoded = self.encode_images(given[image_mask])  # (images present, 1 + m, C)
             image_features = encoded.new_zeros(len(given), *encoded.shape[1:])  # (B, 1 + m, C)
             image_features[image_mask] = encoded
         image_features = image_features.masked_fill(~image_mask[:, None, None], 0)
@@ -205,7 +205,7 @@ class SMNER(PreTrainedModel):
         return _ImageStates(torch.cat([whole, image.states[:, 1:]], 1), mask)
 
     def _attend(self, span_states: Tensor, keys: "_ImageStates", spans: Spans, *, output_weights: bool) -> Attended:
-        """CMA; if it is switched off, every span gets z_v of its post."""
+        """Apply CMA; without it every span gets its post's z_v."""
         if self.cross_modal_attention is None:
             return Attended(keys.states[:, 0].index_select(0, spans.posts), None)
         attended: Attended = self.cross_modal_attention(

@@ -14,8 +14,8 @@ from model.morphs import Morph
 class SpanEncoder(nn.Module):
     """Represents a span as [h_i ; h_j ; length ; morph], projected to d.
 
-    h_i is the state of the first word's first sub-token, h_j that of the last word's last. The paper reads a span by
-    these two ends alone. ``max_pooling`` adds a projection of the element-wise maximum over the first sub-tokens of all
+    h_i is the state of the first word's first sub-token, h_j that of the last word's last. The paper uses these two
+    ends alone. ``max_pooling`` adds a projection of the element-wise maximum over the first sub-tokens of all
     its words, so that the words between the ends contribute directly.
     """
 

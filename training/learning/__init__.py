@@ -1,1 +1,1 @@
-"""A training run: network, objective, trainer, run folder, and the checkpoint that it ends with."""
+"""A training run: network, objective, trainer, run folder, and the final checkpoint."""

@@ -1,7 +1,7 @@
-"""One training run in several processes, as torchrun starts them: their batches are parts of one.
+"""One training run in several processes started by torchrun; their batches form one.
 
-Each process computes its share of a mean over the whole batch. DDP averages the gradients of the shares, which makes
-them the gradient of that mean.
+Each process computes its share of a mean over the whole batch. DDP averages the gradients of the shares, which gives
+the gradient of that mean.
 """
 
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# The others wait while the main process encodes images or evaluates, which can take longer than the usual half hour.
+# The others wait while the main process encodes images or evaluates, which may outlast the default half hour.
 _COLLECTIVE_TIMEOUT = timedelta(days=1)
 
 
 def join_processes() -> PartialState:
-    """Meet the other processes of this run, if there are any, and take this one's device."""
+    """Join the other processes of this run, if any, and take this one's device."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=_COLLECTIVE_TIMEOUT)
 
 
 def on_main_process(work: Callable[[], T]) -> T:
-    """Do ``work`` in the main process alone, while the others wait for its result.
+    """Run ``work`` in the main process only, while the others wait for its result.
 
     Raises:
-        ValueError: in the others, if the main process raised an error, which is what it raises itself.
+        ValueError: in the others, if ``work`` failed; the main process raises the error itself.
     """
     if join_processes().num_processes == 1:
         return work()
@@ -39,7 +39,7 @@ def on_main_process(work: Callable[[], T]) -> T:
     if join_processes().is_main_process:
         try:
             outcome = [(work(), None)]
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for ever
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait forever
             failure, outcome = error, [(None, str(error))]
     result, message = broadcast_object_list(outcome)[0]
     if failure is not None:
@@ -64,7 +64,7 @@ def sum_over_processes(count: Tensor) -> Tensor:
 
 
 def share_of_mean(values: Tensor, count: Tensor) -> Tensor:
-    """Compute the share of this process in a mean over all processes, a scalar; 0 if nothing counts in any of them.
+    """Compute this process's share of a mean over all processes, a scalar; 0 if nothing counts in any of them.
 
     Args:
         values: float, any shape, 0 where a value does not count.
@@ -74,10 +74,10 @@ def share_of_mean(values: Tensor, count: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Concatenate the rows (b, d) of all processes, in their order: (B, d).
+    """Concatenate the rows (b, d) of all processes in rank order: (B, d).
 
-    Every process has to call it, with any number of rows. Gradients reach its own rows alone, multiplied by the number
-    of processes. If all compute the same loss of all rows, the mean of their gradients is then that of the loss.
+    Every process must call it, with any number of rows. Gradients reach only its own rows, multiplied by the number of
+    processes. If all compute the same loss of all rows, the mean of their gradients is that of the loss.
     """
     processes = process_count()
     if processes == 1:

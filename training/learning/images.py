@@ -1,4 +1,4 @@
-"""The images of a run: ready features, features encoded once by the frozen encoder, or pixels to fine-tune on."""
+"""The images of a run: ready features, features encoded once by the frozen encoder, or pixels for fine-tuning."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,12 +32,12 @@ def open_features(recipe: Recipe, data: TrainingData) -> Features:
 
 
 def foreign_feature_size(recipe: Recipe, data: TrainingData, features: Features) -> int | None:
-    """C of ready features that another encoder made than the recipe's, which the model then leaves out; else None."""
+    """Return C of ready features from an encoder other than the recipe's, which the model then omits; else None."""
     files = [file for file in features if file is not None]
     foreign = [file for file in files if file.encoder != recipe.image_encoder]
     if not foreign:
         return None
-    if recipe.image_encoder is not None:  # an encoder of smner-cache-images could be had, so the recipe is wrong
+    if recipe.image_encoder is not None:  # smner-cache-images has that encoder, so the recipe is wrong
         for file in foreign:
             if "fingerprint" in file.metadata:
                 raise ValueError(f"{file.path}: features of {file.encoder}, not of {recipe.image_encoder}")
@@ -59,14 +59,14 @@ def foreign_feature_size(recipe: Recipe, data: TrainingData, features: Features)
 
 
 def frozen_encoder(recipe: Recipe, network: SMNER, processor: SMNERProcessor) -> FrozenImageEncoder | None:
-    """The network's own image encoder, if it is not trained."""
+    """Return the network's image encoder if it is frozen."""
     if network.image_encoder is None or recipe.fine_tune_image_encoder:
         return None
     return FrozenImageEncoder(str(recipe.image_encoder), network.image_encoder.eval(), processor.image_settings)
 
 
 def check(data: TrainingData, features: Features, encoder: FrozenImageEncoder | None) -> None:
-    """Check what can go wrong with images before anything takes long.
+    """Check the images before any slow step.
 
     Raises:
         ValueError: ready features are not the encoder's, or two images have the same id.
@@ -88,7 +88,7 @@ def encode(
     processor: SMNERProcessor,
     run: Path,
 ) -> tuple[TrainingData, Features]:
-    """Encode each image once, or to fine-tune the encoder decode it once, and take out those that cannot be read."""
+    """Encode each image once, or only decode it when fine-tuning, and drop those that cannot be read."""
     encoded = list(features)
     parts = []
     for i, part in enumerate(data.parts):
@@ -114,7 +114,7 @@ def _unreadable(part: Part, processor: SMNERProcessor) -> list[Path]:
 
 
 def report(train: Mapping[str, PostDataset], valid: Mapping[str, PostDataset], run: Path) -> None:
-    """Print how many images training uses and how many it cannot, and list the latter."""
+    """Print how many images training can and cannot use, and list the latter."""
     file = run / "unusable-images.tsv"
     list_unusable_images(file, [*train.items(), *valid.items()])
     for name, dataset in train.items():

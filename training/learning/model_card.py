@@ -1,4 +1,4 @@
-"""Writes the README.md of a checkpoint: its data and recipe, how good it is, and where it fails."""
+"""Writes a checkpoint's README.md: its data, recipe, scores and limitations."""
 
 import re
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ def model_card(
 
     Args:
         scores: scores on each valid split.
-        posts, images: training posts of each source, and how many of them have an image that was used.
+        posts, images: training posts of each source, and how many have a usable image.
         checksums: SHA-256 of each source's training file.
-        held_out: posts without tags that were kept out.
+        held_out: untagged posts kept out of training.
         taught: whether the recipe's teacher tagged the others.
     """
     benchmark = any(_BENCHMARK.fullmatch(name) for name in posts)
@@ -60,7 +60,7 @@ def model_card(
 
 
 def _public(value: object) -> object:
-    """A recipe's value; a path of this machine is reduced to its name."""
+    """Return a recipe's value; reduce a local path to its name."""
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

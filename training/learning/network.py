@@ -14,7 +14,7 @@ from training.recipes.recipe import Recipe
 
 
 def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = None) -> tuple[SMNER, SMNERProcessor]:
-    """Build a recipe's network, its encoders pretrained and the rest random, and its processor.
+    """Build a recipe's network (pretrained encoders, the rest random) and its processor.
 
     Args:
         types: the entity types to recognize.
@@ -55,7 +55,7 @@ def build(recipe: Recipe, types: list[str], *, image_feature_size: int | None = 
 
 
 def _max_tokens(text_encoder: Any) -> int:
-    """How many sub-tokens fit; RoBERTa and its kin count positions from after the padding token's id, BERT from 0.
+    """How many sub-tokens fit. RoBERTa and its kin start positions at the padding token's id + 1, BERT at 0.
 
     Raises:
         ValueError: the encoder does not say.
@@ -75,7 +75,7 @@ def _max_tokens(text_encoder: Any) -> int:
 def _text_config(encoder: str) -> Any:
     scheme, _, name = encoder.partition(":")
     config = AutoConfig.for_model(name) if scheme == "config" else AutoConfig.from_pretrained(_located(encoder))
-    config.name_or_path = ""  # else a path of this machine would be in the checkpoint
+    config.name_or_path = ""  # else the checkpoint would contain a local path
     config.dtype = torch.float32  # many are published in half precision, which is too coarse to train in
     return config
 

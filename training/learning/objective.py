@@ -20,8 +20,8 @@ from training.recipes.recipe import Recipe
 class Losses(NamedTuple):
     """The loss and its terms, scalars in nats.
 
-    ``rank`` tells whether the bottleneck does its work: the mean rank, from 1, of a post's own image among the batch's.
-    With several processes each term is this one's share of the whole batch's.
+    ``rank`` shows whether the bottleneck works: the mean rank, from 1, of a post's own image among the batch's.
+    With several processes each term is this one's share of the total.
     """
 
     total: Tensor
@@ -34,7 +34,7 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """A network and its loss on a labeled batch.
 
-    It is a module, so that DDP wraps the whole path from batch to loss, critic included.
+    A module, so that DDP wraps the whole path from batch to loss, critic included.
 
     Args:
         network: :class:`model.SMNER`, or another network with its inputs and output.
@@ -42,7 +42,7 @@ class Objective(nn.Module):
         cmib_weight: λ of eq. 16.
         cmib_beta: β of eq. 2.
         consistency_weight: weight of the divergence between two passes (R-Drop, Liang et al. 2021); 0 runs one pass.
-        image_dropout: chance in [0, 1) that a post's image is dropped, in each pass by itself.
+        image_dropout: chance in [0, 1) of dropping a post's image, independently in each pass.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Objective(nn.Module):
 
     @classmethod
     def of(cls, network: SMNER, recipe: Recipe) -> Self:
-        """The objective of a recipe."""
+        """Make a recipe's objective."""
         return cls(
             network,
             no_entity_weight=recipe.no_entity_weight,
@@ -76,7 +76,7 @@ class Objective(nn.Module):
         )
 
     def forward(self, batch: Batch) -> Losses:
-        """Compute the loss of a batch; a post without tags contributes to the bottleneck and the divergence alone.
+        """Compute the loss of a batch; an untagged post contributes only to the bottleneck and the divergence.
 
         Args:
             batch: the inputs of :meth:`model.SMNER.forward` and ``labels`` (B, S) int64, the class of each span or
@@ -134,10 +134,9 @@ class Objective(nn.Module):
         return info_nce / passes, kl / passes, rank / len(terms)
 
     def _divergence(self, output: SMNEROutput) -> Tensor:
-        """Pull the two passes together, posts without tags included.
+        """Pull the two passes together, on untagged posts too.
 
-        If a post's image was dropped in one pass alone, this keeps the text's verdict from changing because an image
-        that tells nothing new is attached.
+        If only one pass dropped a post's image, this keeps an uninformative image from changing the answer.
         """
         assert output.logits is not None
         assert output.spans is not None
@@ -163,8 +162,8 @@ def bottleneck_terms(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """InfoNCE, KL (eq. 2) and mean rank over posts with an image, (b, d) each; None if no process has any.
 
-    With a single post there is nothing to contrast: InfoNCE is 0 and its rank 1. Every process has to call it, and
-    contrasts the texts and images of all of them.
+    With a single post there is nothing to contrast: InfoNCE is 0 and the rank 1. Every process must call it;
+    each contrasts the texts and images of all.
     """
     own = torch.tensor(len(text_sample), device=text_sample.device)
     if sum_over_processes(own) == 0:
@@ -184,7 +183,7 @@ def info_nce(scores: Tensor) -> Tensor:
 
 
 def mean_rank(scores: Tensor) -> Tensor:
-    """Mean rank of the true pair in its row of ``scores``, as above: 1 at best, (B + 1) / 2 at chance."""
+    """Mean rank of the true pair in its row of ``scores`` (B, B): 1 at best, (B + 1) / 2 at chance."""
     own = scores.diagonal()[:, None]
     better, equal = (scores > own).sum(1), (scores == own).sum(1) - 1
     return (1 + better + equal / 2).mean()

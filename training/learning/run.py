@@ -1,6 +1,6 @@
 """A training run, from data to checkpoint.
 
-The output folder is the checkpoint. Everything else that the run leaves (recipe, held-out ids, scores, image features,
+The output folder is the checkpoint. Everything else that the run writes (recipe, held-out ids, scores, image features,
 the trainer's own checkpoints, the teacher) is in its subfolder ``run``.
 """
 
@@ -41,25 +41,25 @@ class RunResult:
 
 
 def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume: bool = False) -> RunResult:
-    """Train by a recipe and leave a complete checkpoint in ``output``.
+    """Train by a recipe and write a complete checkpoint to ``output``.
 
-    Several processes that torchrun started train together; their batches are parts of one.
+    Processes started by torchrun train together; their batches form one.
 
     Args:
         sources: data to train on; those with a valid split also choose the best epoch.
-        output: folder without another run in it, unless ``resume``.
+        output: folder without a run in it, unless ``resume``.
         resume: continue from the last checkpoint of an interrupted run.
 
     Raises:
         FileExistsError: ``output`` holds another run.
-        ValueError: the data, the recipe and the run to continue do not fit together; the message says how.
-        OSError: something cannot be written; the last checkpoint that could be is still there.
+        ValueError: the data, the recipe and the run to resume do not match; the message says how.
+        OSError: a file cannot be written; the last complete checkpoint is kept.
     """
     say = join_processes().print
     data = TrainingData.read(sources, held_out=recipe.held_out, split_retweets=recipe.split_retweets)
     for part in data.parts:
         say(part.summary(recipe.max_span_width))
-    # resolved, since Trainer remembers the best checkpoint by its path and a run may continue from another folder
+    # resolved: Trainer stores the best checkpoint's path, and a run may be resumed from another folder
     return _train(recipe, data, output.resolve(), resume=resume)
 
 
@@ -88,7 +88,7 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
 
 
 def _check_texts(data: TrainingData, processor: SMNERProcessor) -> None:
-    """Check that every text fits the encoder before anything takes long; raises ValueError naming the post."""
+    """Check that every text fits the encoder before any slow step; the ValueError names the post."""
     for part in data.parts:
         PostDataset(part.train + part.valid, processor)
 
@@ -136,7 +136,7 @@ def _make_trainer(
 
 
 def _fit(trainer: SMNERTrainer, checkpoints: Path, *, resume: bool) -> None:
-    """Train to the end, from the last checkpoint if there is one to continue from."""
+    """Train to the end, from the last checkpoint if one can be resumed."""
     last = on_main_process(lambda: last_checkpoint(checkpoints)) if resume else None
     if last is None or not last.finished:
         trainer.train(resume_from_checkpoint=None if last is None else last.checkpoint)
@@ -154,7 +154,7 @@ def _finish(
     *,
     taught: bool,
 ) -> dict[str, Scores]:
-    """Round the weights as they will be stored, calibrate and measure them, and write the checkpoint."""
+    """Round the weights to the stored dtype, calibrate, score, and write the checkpoint."""
     network: SMNER = trainer.network
     dtype = torch.float16 if recipe.half_precision else torch.float32
     network.to(dtype).float()

@@ -1,4 +1,4 @@
-"""The subfolder ``run`` of a run's output: its recipe and data, its progress, and where it can continue."""
+"""The subfolder ``run`` of a run's output: its recipe, data, progress, and where to resume."""
 
 import json
 import platform
@@ -21,16 +21,16 @@ from training.recipes.recipe import Recipe
 RUN_FOLDER = "run"
 CHECKPOINTS_FOLDER = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
-_STATE_FILE = "trainer_state.json"  # the file of a checkpoint that Trainer writes last
+_STATE_FILE = "trainer_state.json"  # the last file that Trainer writes to a checkpoint
 _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "timm", "tokenizers", "safetensors", "pillow")
 
 
 def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> None:
-    """Make the folder this run's, or check that it is the run to continue.
+    """Claim the folder for a new run, or check that it holds this one.
 
     Raises:
         FileExistsError: it holds another run, or other files.
-        ValueError: the run to continue began with another recipe or other data.
+        ValueError: the run to resume began with another recipe or other data.
     """
     digests = {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()}
     digests |= {f"{part.name} images": images_sha256(images) for part in data.parts if (images := part.images())}
@@ -81,7 +81,7 @@ def write_json(path: Path, content: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """A complete checkpoint of Trainer's to continue from; ``finished`` if no step was left when it was written."""
+    """A complete Trainer checkpoint to resume from; ``finished`` if no step was left when it was written."""
 
     checkpoint: str
     finished: bool
@@ -89,7 +89,7 @@ class Resumption:
 
 
 def last_checkpoint(folder: Path) -> Resumption | None:
-    """Find the checkpoint to continue from; remove those whose writing or deletion was interrupted."""
+    """Find the checkpoint to resume from; remove those that are only partly written or deleted."""
     whole: dict[int, tuple[Path, dict[str, Any]]] = {}
     for path in folder.glob("checkpoint-*"):
         try:
@@ -105,7 +105,7 @@ def last_checkpoint(folder: Path) -> Resumption | None:
 
 
 class MetricsFile(TrainerCallback):
-    """Writes everything that Trainer logs, losses and scores of each epoch, as JSON lines."""
+    """Writes Trainer's log, with each epoch's losses and scores, as JSON lines."""
 
     def __init__(self, run: Path) -> None:
         self._path = run / METRICS_FILE
@@ -117,7 +117,7 @@ class MetricsFile(TrainerCallback):
 
 
 def list_unusable_images(path: Path, datasets: Iterable[tuple[str, PostDataset]]) -> None:
-    """List, tab-separated, the posts whose images cannot be used."""
+    """Write a TSV list of the posts whose images cannot be used."""
     lines = ["source\tpost\treason\timage\n"]
     for source, dataset in datasets:
         for index, post in enumerate(dataset.posts):

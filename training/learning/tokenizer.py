@@ -1,15 +1,15 @@
-"""Loads the tokenizer of a text encoder so that it reads the words of a split text as it reads running text."""
+"""Loads a text encoder's tokenizer so that it reads pre-split words as it reads running text."""
 
 from tokenizers import normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Load a tokenizer that reads each word of a split text as if a space came before it.
+    """Load a tokenizer that reads each pre-split word as if a space preceded it.
 
-    Byte-level tokenizers mark the start of a word by that space. RoBERTa's can be told to add one; those published as a
-    bare ``tokenizer.json``, such as ModernBERT's, ignore that. For them the space goes into the tokenizer's own
-    normalizer, so that a checkpoint's ``tokenizer.json`` has it too.
+    Byte-level tokenizers mark the start of a word with that space. RoBERTa's has an option that adds it; those
+    published as a bare ``tokenizer.json``, such as ModernBERT's, ignore the option. Their own normalizer adds the space
+    instead, so a checkpoint's ``tokenizer.json`` keeps it.
 
     Args:
         source: hub id or folder.

@@ -38,8 +38,8 @@ class SMNERTrainer(Trainer):
     """Trains a network by a recipe.
 
     Args:
-        objective: the network and its loss; its ``network`` is what is evaluated.
-        train: the training data by the name of their source.
+        objective: the network and its loss; evaluation uses its ``network``.
+        train: the training data by source name.
         valid: the valid splits by name; the mean of their F1 chooses the best epoch.
         output: folder for the trainer's checkpoints and TensorBoard's events.
     """
@@ -61,7 +61,7 @@ class SMNERTrainer(Trainer):
         self.train_sets = train
         self.valid_sets = valid
         self.collator = collator
-        self._losses: list[Losses] = []  # since the last entry of the log
+        self._losses: list[Losses] = []  # since the last log entry
         super().__init__(
             model=objective,
             args=_arguments(recipe, output, evaluate=bool(valid)),
@@ -72,12 +72,12 @@ class SMNERTrainer(Trainer):
         )
         if self.is_fsdp_enabled:
             raise ValueError("training runs in one process or in several with DDP, not with FSDP")
-        if self.args.process_index:  # Trainer gives all processes the same seed: their dropout and z would be equal
+        if self.args.process_index:  # Trainer seeds all processes alike: dropout and z would be the same
             torch.manual_seed(recipe.seed + self.args.process_index)
 
     @property
     def network(self) -> Any:
-        """The network in training; outside the objective it runs in float32, as a checkpoint does."""
+        """The network being trained; float32 outside the objective, like a checkpoint."""
         return self.model.network
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -135,7 +135,7 @@ class SMNERTrainer(Trainer):
         return (losses.total, losses) if return_outputs else losses.total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the terms of the loss to an entry about training; the bottleneck's as means over batches with images."""
+        """Add the loss terms to a training entry; the bottleneck's are means over batches with images."""
         if "loss" in logs and self._losses:
             shares = torch.stack([torch.stack(losses) for losses in self._losses])  # (steps, 5)
             steps = Losses(*self.accelerator.reduce(shares, "mean").T)
@@ -150,7 +150,7 @@ class SMNERTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         try:
             super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # what their writers raise on a full disk
+        except (OSError, RuntimeError, SafetensorError) as error:  # raised when the disk is full
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
@@ -158,7 +158,7 @@ class SMNERTrainer(Trainer):
             ) from error
 
     def predict_entities(self, dataset: PostDataset) -> Predictions:
-        """Find the entities of each post with the present weights."""
+        """Find the entities of each post with the current weights."""
         return predict(self.network, dataset, self.collator, batch_size=_EVALUATION_BATCH)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -167,7 +167,7 @@ class SMNERTrainer(Trainer):
         for name, dataset in self.valid_sets.items():
             metrics[f"{metric_key_prefix}_{name}_f1"] = score(dataset.posts, self.predict_entities(dataset)).f1
         metrics[f"{metric_key_prefix}_f1"] = sum(metrics.values()) / len(metrics)
-        # all processes decide by the same figures when to stop and which epoch was best, whatever their rounding
+        # rounding differs between processes, but all must agree when to stop and which epoch was best
         metrics = dict(broadcast_object_list([metrics])[0])
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -184,7 +184,7 @@ class _LogEpoch(TrainerCallback):
 class _EarlyStopping(EarlyStoppingCallback):
     """Stops after ``patience`` epochs without a better F1, not counting those before the first entity is found.
 
-    Hardly any span is an entity, so on small data it takes epochs until the network finds one.
+    Hardly any span is an entity, so on small data the network takes epochs to find one.
     """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **others: Any) -> None:
@@ -200,7 +200,7 @@ def check_tracker(recipe: Recipe) -> None:
 
 
 def in_bfloat16(recipe: Recipe) -> bool:
-    """Whether to train in mixed precision; prints a line if the recipe asks for it and the device cannot."""
+    """Whether to use mixed precision; prints a line if the recipe asks for it but the device lacks it."""
     device = choose_device("auto")
     if recipe.bf16 and not has_bfloat16(device):
         join_processes().print(f"{device} has no bfloat16, so this trains in float32")
@@ -228,14 +228,14 @@ def _arguments(recipe: Recipe, output: Path, *, evaluate: bool) -> TrainingArgum
         metric_for_best_model="f1" if evaluate else None,
         greater_is_better=True if evaluate else None,
         logging_steps=50,
-        logging_nan_inf_filter=False,  # it would hide a loss that is not a number
+        logging_nan_inf_filter=False,  # it would hide a NaN or infinite loss
         report_to=recipe.report_to or "none",
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=True,  # a batch without images leaves the image side unused
     )
-    # with several GPUs in one process, Trainer would use nn.DataParallel, which cannot carry our outputs
+    # with several GPUs in one process Trainer would use nn.DataParallel, which cannot gather our outputs
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
     return arguments

@@ -1,1 +1,1 @@
-"""Recipes: everything that decides what a run does, as TOML files, and the schema that checks them."""
+"""Recipes: the settings of training runs as TOML files, and the schema that checks them."""

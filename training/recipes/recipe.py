@@ -1,4 +1,4 @@
-"""The schema of a recipe: a TOML file with everything that decides what a training run does."""
+"""The schema of a recipe: a TOML file with all settings of a training run."""
 
 import tomllib
 from importlib.resources import files
@@ -20,7 +20,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Recipe(BaseModel):
-    """The keys of a recipe; each describes itself."""
+    """The keys of a recipe and what they mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

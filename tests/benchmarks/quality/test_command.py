@@ -63,13 +63,13 @@ def test_killed_command_resumes(options: list[str], tmp_path: Path, monkeypatch:
     assert "| Token classification | 2 |" in (tmp_path / "work" / "results.md").read_text("utf-8")
 
     assert main(options) == 0
-    assert len(begun) == 5  # everything was there
+    assert len(begun) == 5  # all results existed
     assert main([*options, "--set", "head_learning_rate=0.001"]) == 0
-    assert len(begun) == 9  # nothing of the changed recipe was
+    assert len(begun) == 9  # none for the changed recipe
 
 
 def test_only_keep_writes_to_the_repository(options: list[str], kept: ResultFile, tmp_path: Path) -> None:
-    """What was trained before is kept too, and is not trained again once it is."""
+    """Earlier results are kept too, and kept ones are not trained again."""
     assert main(options) == 0
     assert not kept.path.exists()
     assert not (tmp_path / "docs").exists()
@@ -87,7 +87,7 @@ def test_only_keep_writes_to_the_repository(options: list[str], kept: ResultFile
 
 
 def test_tables_option_trains_nothing(kept: ResultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The repository's own documents come from the repository's own results."""
+    """The repository's documents match the repository's results."""
     monkeypatch.setattr(command_module, "prepare", None)
     kept.add(*KEPT.read().values())
     assert main(["--tables"]) == 0
@@ -97,7 +97,7 @@ def test_tables_option_trains_nothing(kept: ResultFile, tmp_path: Path, monkeypa
 
 
 def test_parallel_jobs_give_the_same_scores(options: list[str], tmp_path: Path) -> None:
-    """Started as users start it: other processes cannot import functions of ``__main__``."""
+    """Run as users run it: other processes cannot import functions of ``__main__``."""
 
     def scores(folder: Path) -> dict[str, Any]:
         results = ResultFile(folder / "results.jsonl").read()
@@ -121,7 +121,7 @@ def test_set_adds_to_the_settings_of_the_comparison(options: list[str], tmp_path
 
 
 def test_failed_cell_stops_the_other_jobs(options: list[str], tmp_path: Path) -> None:
-    """All cells fail here, since a file is in the place of their folder; the queue is not worked off."""
+    """All cells fail here, since a file replaces their folder; the rest of the queue is dropped."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "cells").touch()
     arguments = [*MODULE, *options, "--seeds", *map(str, range(40)), "--jobs", "2"]

@@ -30,8 +30,8 @@ def test_source_without_gold_tags_is_allowed(trainer: Trainer, data: QualityData
 
 @pytest.mark.parametrize("name", [name for name, idea in IDEAS.items() if idea.changes])
 def test_every_idea_changes_the_compared_recipe(name: str) -> None:
-    """Also where `compact` itself has the idea, such as R-Drop and eight epochs."""
+    """Even where `compact` already has the idea, such as R-Drop or eight epochs."""
     plain = Recipe.load("compact", dict(map(parse_override, COMPARISONS["ideas"].settings)))
     changed = IDEAS[name].recipe(plain, 0)
     assert changed != IDEAS[BASELINE].recipe(plain, 0)
-    assert Recipe.model_validate(changed.model_dump()) == changed  # keys and values that a recipe may have
+    assert Recipe.model_validate(changed.model_dump()) == changed  # valid keys and values

@@ -57,7 +57,7 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_kept_file_is_as_this_code_writes_it(tmp_path: Path) -> None:
-    """Otherwise the next result that is kept would change other lines too."""
+    """Otherwise keeping the next result would change other lines too."""
     copy = ResultFile(tmp_path / "results.jsonl")
     copy.add(*KEPT.read().values())
     assert copy.path.read_bytes() == KEPT.path.read_bytes()

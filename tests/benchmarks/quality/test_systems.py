@@ -38,7 +38,7 @@ def test_peer_overfits_eight_posts(name: str, trainer: Trainer) -> None:
     ],
 )
 def test_ablation_lacks_what_its_name_says(name: str, bottleneck: bool, attention: bool, trainer: Trainer) -> None:
-    """Whatever the recipe says: it may have one switched off itself."""
+    """Even if the recipe itself switches a module off."""
     network = trainer(SYSTEMS[name], use_cmib=False).network
     assert isinstance(network, SMNER)
     assert (network.bottleneck is not None, network.cross_modal_attention is not None) == (bottleneck, attention)

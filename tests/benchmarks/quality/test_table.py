@@ -60,7 +60,7 @@ def test_scores_table_by_hand() -> None:
 
 
 def test_verdict_is_the_best_mean_over_the_splits() -> None:
-    """BERT-CRF gains 3 and loses 1, 1 in the mean; SMNER gains 1 and 2."""
+    """BERT-CRF gains 3 and loses 1, mean 1; SMNER gains 1 and 2."""
     results = [result(BASELINE, 0, 0.8, 0.7), result("bert-crf", 0, 0.83, 0.69), result("smner", 0, 0.81, 0.72)]
     assert verdict(results, BASELINE) == "“SMNER” is best, +1.00 on t17, +2.00 on part 0"
     assert verdict(results[:1], BASELINE) == "nothing to compare yet"
@@ -95,7 +95,7 @@ def test_other_recipes_get_sections_newest_first() -> None:
 
 
 def test_rows_survive_the_code_of_their_system() -> None:
-    """They follow the systems of today, which have the order of the code."""
+    """They follow the current systems, which are in code order."""
     text = document(PEERS, [result(name, 0, 0.8) for name in ("deleted", "smner", BASELINE)])
     table = [line.split(" | ")[0] for line in text.partition("### Data")[0].splitlines() if line.startswith("| ")]
     assert table[2:] == ["| Token classification", "| SMNER", "| Deleted"]

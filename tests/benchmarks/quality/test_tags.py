@@ -1,4 +1,4 @@
-"""Checks the chain against every possible tagging: three tags and at most four words make 81."""
+"""Checks the chain against every possible tagging: three tags and up to four words make 81."""
 
 import itertools
 

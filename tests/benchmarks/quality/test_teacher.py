@@ -26,7 +26,7 @@ def untagged(source: DataSource, tmp_path: Path) -> DataSource:
 def prepare_taught(
     recipe: Recipe, write_recipe: Callable[..., Path], source: DataSource, untagged: DataSource, tmp_path: Path
 ) -> Callable[[int], QualityData]:
-    """Prepares the tagged and the untagged posts with a teacher of so many epochs."""
+    """Prepares tagged and untagged posts with a teacher of ``epochs`` epochs."""
 
     def make(epochs: int) -> QualityData:
         teacher = write_recipe(tmp_path / "teacher.toml", epochs=epochs)

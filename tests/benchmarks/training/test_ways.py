@@ -26,7 +26,7 @@ def test_authors_padding_changes_no_logit(smner: SMNER, processor: SMNERProcesso
 
 
 def test_quantiles_include_short_and_long_batches() -> None:
-    """Of batches of 1 to 6 sub-tokens in two halves, the middles are the 2nd and the 5th."""
+    """Batches of 1 to 6 sub-tokens split in two halves: their middles are 2 and 5."""
     lengths, batches = [3, 1, 6, 2, 5, 4], [[i] for i in range(6)]
     assert [lengths[batch[0]] for batch in quantiles(batches, lengths, 2)] == [2, 5]
     assert padded_length([[0, 1], [2, 3]], lengths) == 4.5

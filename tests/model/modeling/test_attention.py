@@ -17,7 +17,7 @@ def attention() -> CrossModalAttention:
 
 @pytest.fixture
 def states() -> Tensor:
-    """Of the real spans."""
+    """Real span states."""
     return torch.randn(WORDS + 3, WIDTH)
 
 
@@ -95,7 +95,7 @@ def test_attention_scores_are_scaled_by_head_width() -> None:
 
 
 def test_residuals_and_norms_by_hand() -> None:
-    """Eq. 12, d = 2. The span is (1, 3), what it attends to (0, 0), the feed-forward layer always says (4, 0).
+    """Eq. 12, d = 2. The span is (1, 3), the attended state (0, 0), the feed-forward output always (4, 0).
 
     LN((1, 3) + (0, 0)) = (−1, 1); LN((−1, 1) + (4, 0)) = LN((3, 1)) = (1, −1).
     """

@@ -70,7 +70,7 @@ def test_unsuitable_image_encoder_is_refused_by_name(name: str, message: str) ->
 
 
 def with_statistics(encoder: ImageEncoder) -> ImageEncoder:
-    """Batch norms that do something, as after training; fresh ones leave everything as it is."""
+    """Give batch norms statistics as after training; fresh ones change nothing."""
     for module in encoder.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -93,7 +93,7 @@ def test_folding_batch_norms_keeps_features(name: str) -> None:
 
 
 def test_a_folded_encoder_refuses_to_be_saved() -> None:
-    """Without its batch norms it is not what the checkpoint's configuration says; it would not load again."""
+    """Without its batch norms it no longer matches the configuration and would not load."""
     encoder = ImageEncoder("timm:test_efficientnet")
     fold_for_inference(encoder, size=64)
     with pytest.raises(ValueError, match=r"SMNER\.from_pretrained load"):

@@ -49,7 +49,7 @@ def real_logits(output: SMNEROutput, row: int) -> Tensor:
 
 
 def inputs_of(module: nn.Module | None, model: SMNER, batch: Batch) -> tuple[Tensor, ...]:
-    """What ``module`` is given when ``model`` reads ``batch``."""
+    """``module``'s inputs when ``model`` reads ``batch``."""
     assert module is not None
     seen: list[tuple[Tensor, ...]] = []
     handle = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments))
@@ -210,7 +210,7 @@ def test_evaluation_is_deterministic(smner: SMNER, batch: Batch) -> None:
 
 
 def without_dropout(model: SMNER) -> SMNER:
-    """In training mode, with the noise of eq. 5 as the only chance."""
+    """Training mode, with no randomness but the noise of eq. 5."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -249,7 +249,7 @@ def test_morphs_at_the_input_start_without_a_say(config: SMNERConfig, texts: Bat
 
 
 def test_morphs_at_the_input_reach_the_text_encoder(config: SMNERConfig, processor: SMNERProcessor) -> None:
-    """The span of the first word alone: how the second is written can reach it through the text encoder only."""
+    """The first word's span: how the second word is written reaches it only through the text encoder."""
     config.morph_inputs = True
     model: SMNER = SMNER(config).eval()
     assert model.morph_inputs is not None
@@ -261,7 +261,7 @@ def test_morphs_at_the_input_reach_the_text_encoder(config: SMNERConfig, process
 
 
 def test_inner_words_reach_a_span_by_pooling_only(config: SMNERConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the text encoder's states held fixed but for the middle word's."""
+    """Only the text encoder's state of the middle word changes."""
     for pooling in (False, True):
         config.max_pooling = pooling
         model: SMNER = SMNER(config).eval()

@@ -25,7 +25,7 @@ def encoder() -> SpanEncoder:
 
 @pytest.fixture
 def bare(encoder: SpanEncoder) -> SpanEncoder:
-    """Its projection changes nothing, so that the parts of eq. 8 can be seen: [h_i 3 ; h_j 3 ; length 5 ; morph 4]."""
+    """Its identity projection exposes the parts of eq. 8: [h_i 3 ; h_j 3 ; length 5 ; morph 4]."""
     encoder.project = nn.Linear(15, 15)
     nn.init.eye_(encoder.project.weight)
     nn.init.zeros_(encoder.project.bias)
@@ -55,7 +55,7 @@ def test_morph_embeddings_are_summed_over_the_words(bare: SpanEncoder, states: T
 
 
 def test_span_parts_are_projected_to_encoder_width(encoder: SpanEncoder, states: Tensor) -> None:
-    """2d + 50 + 100 of the paper is 2 · 3 + 5 + 4 here; the projection is of the parts side by side."""
+    """The paper's 2d + 50 + 100 is 2 · 3 + 5 + 4 here; the parts are concatenated, then projected."""
     first, last = states[0, [1, 4, 1]], states[0, [3, 4, 4]]
     length = encoder.length.weight[[0, 0, 1]]
     lower, upper = encoder.morph.weight[Morph.LOWER], encoder.morph.weight[Morph.UPPER]

@@ -47,7 +47,7 @@ def test_span_index_is_none_beyond_widest() -> None:
 
 
 def test_place_puts_selected_spans_back() -> None:
-    """Posts of two and one words: spans (0, 0), (1, 1), (0, 1), of which the second post has the first alone."""
+    """Posts of two and one words: spans (0, 0), (1, 1), (0, 1); the second post has only the first."""
     spans = enumerate_spans(torch.tensor([[True, True], [True, False]]), 2)
     assert spans.posts.tolist() == [0, 0, 0, 1]
     assert spans.indices.tolist() == [0, 1, 2, 0]

@@ -126,7 +126,7 @@ def ready(tmp_path: Path) -> ImageFeatureFile:
 def test_features_follow_the_image_a_post_names(
     processor: SMNERProcessor, tmp_path: Path, ready: ImageFeatureFile
 ) -> None:
-    """Post 2 used to get those of image 2, whichever it named, and post 77 got none."""
+    """Post 2 used to get image 2's features, whichever it named; post 77 got none."""
     names = [{"id": "2", "image": "0.png"}, {"id": "77", "image": "2.png"}, {"id": "0", "image": "9.png"}, {"id": "0"}]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps({**own, "text": "hi"}) + "\n" for own in names), "utf-8")
     (tmp_path / "train.txt").write_text("IMGID:2\nhi\tO\n\nIMGID:9\nhi\tO\n", "utf-8")
@@ -157,7 +157,7 @@ def test_feature_masks_stand_in_their_posts_rows(processor: SMNERProcessor) -> N
 
 
 def test_features_with_and_without_mask_share_batches(processor: SMNERProcessor) -> None:
-    """Each source may have a file of its own, and the mask is optional in each."""
+    """Each source may have its own file, and the mask is optional in each."""
     masked = ImageFeatures(torch.ones(3, 2), torch.tensor([True, False, True]))
     whole = ImageFeatures(torch.ones(3, 2), None)
     examples = [Example(processor.tokenize("a"), None, image) for image in (whole, masked)]

@@ -13,7 +13,7 @@ Read = Callable[..., list[LabeledPost]]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    """Writes records, or lines as they are, to train.jsonl and reads its posts."""
+    """Writes records, or raw lines, to train.jsonl and reads its posts."""
 
     def read(*records: object, images: Path | None = None) -> list[LabeledPost]:
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
@@ -51,7 +51,7 @@ def test_a_byte_order_mark_is_removed(read: Read) -> None:
 
 
 def test_character_spans_become_words(read: Read) -> None:
-    """Offsets are code points: the emoji counts one. White space at the edge of a span is ignored."""
+    """Offsets count code points: an emoji is one. White space at a span's edge is ignored."""
     text = "😀 Kawhi Leonard in Toronto!"
     spans = [{"start": 19, "end": 26, "type": "LOC"}, {"start": 2, "end": 16, "entity_group": "PER", "score": 0.9}]
     (post,) = read({"text": text, "entities": spans})
@@ -76,7 +76,7 @@ def test_untagged_differs_from_tagged_with_nothing(
 
 
 def test_utf_16_offsets_are_noticed_by_the_word(read: Read) -> None:
-    """Each ideograph is a word, so these offsets cut none; the city was taken to be 天安."""
+    """Each ideograph is a word, so these offsets split none; the city was read as 天安."""
     span = {"start": 7, "end": 9, "type": "LOC", "word": "北京"}
     with pytest.raises(InvalidLine, match="1: expected '北京' at 7 to 9, found '天安'; offsets count"):
         read({"text": "😀😀 我在北京天安门", "entities": [span]})

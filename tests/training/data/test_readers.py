@@ -37,7 +37,7 @@ KAWHI = "IMGID:17_1\nKawhi\tB-PER\nLeonard\tI-PER\nin\tO\nToronto\tB-LOC\n\nIMGI
                  ("17_2", "hi", ())]),
         *[(f"IMGID:1\nhi\tO\nall\tO{ending}", [("1", "hi all", ())]) for ending in ("", "\n", "\n\n", "\n\n\n")],
         ("IMGID:1\r\nParis\tB-LOC\r\n\r\nIMGID:2\r\nhi\tO\r\n", [("1", "Paris", (LOC,)), ("2", "hi", ())]),
-        ("IMGID:1\t\nsee\tO\nIMGID:5\tO\n", [("1", "see IMGID:5", ())]),  # a token that looks like a head
+        ("IMGID:1\t\nsee\tO\nIMGID:5\tO\n", [("1", "see IMGID:5", ())]),  # a token like a header
         ("Heat\tB-creative-work\n2\tI-creative-work\n", [("line 1", "Heat 2", (TypedWords(0, 1, "creative-work"),))]),
         ("Anna\tO\nran\tO\n\n\nhi\tO\n", [("line 1", "Anna ran", ()), ("line 5", "hi", ())]),
         ("\ufeffParis\tB-LOC\n", [("line 1", "Paris", (LOC,))]),
@@ -46,7 +46,7 @@ KAWHI = "IMGID:17_1\nKawhi\tB-PER\nLeonard\tI-PER\nin\tO\nToronto\tB-LOC\n\nIMGI
 def test_conll_posts_have_id_words_entities(
     file: Path, content: str, posts: list[tuple[str, str, tuple[TypedWords, ...]]]
 ) -> None:
-    """Whatever ends lines and the file, with IMGID lines or without, with any label set."""
+    """With any line ending, end of file and label set, with or without IMGID lines."""
     read = read_posts(write(file, content))
     assert [(post.id, " ".join(post.words), post.entities) for post in read] == posts
     assert all(post.image is None and post.unusable_image is None for post in read)
@@ -72,7 +72,7 @@ def test_a_malformed_conll_line_is_named(file: Path, line: str) -> None:
 
 
 def test_carriage_returns_alone_do_not_end_lines(file: Path) -> None:
-    """The whole file was taken for the first post's head, so that there was neither a post nor an error."""
+    """The whole file was read as the first post's header: no posts and no error."""
     with pytest.raises(InvalidLine, match="1: expected token<TAB>O"):
         read_posts(write(file, "IMGID:1\rParis\tB-LOC\r\rIMGID:2\rhi\tO\r"))
 
@@ -94,7 +94,7 @@ def test_conll_images_are_found_by_imgid(file: Path, images: Path) -> None:
 
 
 def test_an_imgid_holds_for_one_paragraph(file: Path, images: Path) -> None:
-    """The next paragraph used to inherit the image; without an IMGID it does not miss one either."""
+    """The next paragraph used to inherit the image; without an IMGID no image is missing."""
     first, second = read_posts(write(file, "IMGID:1\nhi\tO\n\nho\tO\n"), images)
     assert (first.image, second.image, second.id) == (images / "1.jpg", None, "line 4")
     assert second.unusable_image is None

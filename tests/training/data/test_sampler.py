@@ -36,7 +36,7 @@ def test_length_is_the_number_of_posts() -> None:
 
 
 def test_posts_with_images_share_batches() -> None:
-    """Except in the last two batches: of each kind at most SIZE − 1 posts are left over."""
+    """Except in the last two batches: at most SIZE − 1 posts of each kind are left over."""
     kinds = [{IMAGES[i] for i in batch} for batch in batches(order())]
     assert all(len(kind) == 1 for kind in kinds[:-2])
     assert sum(kind == {True} for kind in kinds) >= sum(IMAGES) // SIZE

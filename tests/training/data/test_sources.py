@@ -58,7 +58,7 @@ def test_checksum_is_the_split_files_sha256(tmp_path: Path) -> None:
 
 
 def test_mistyped_paths_are_refused(tmp_path: Path) -> None:
-    """Training and evaluation used to go on silently without images."""
+    """Training and evaluation used to ignore all images silently."""
     with pytest.raises(NotADirectoryError, match="nope: no such folder of photos"):
         DataSource(tmp_path, images=tmp_path / "nope")
     with pytest.raises(FileNotFoundError, match="nope: no such file or folder"):

@@ -37,7 +37,7 @@ def test_summary_counts_untagged_and_too_wide(tmp_path: Path) -> None:
 
 
 def test_valid_split_with_unknown_type_is_refused(source: DataSource) -> None:
-    """It used to end in a KeyError when all epochs were over."""
+    """It used to end in a KeyError after all epochs."""
     valid = source.path / "valid.txt"
     lines = valid.read_text("utf-8").replace("LOC", "EVENT").splitlines()
     valid.write_text("\n".join([*lines, ""]), "utf-8")
@@ -49,7 +49,7 @@ def test_valid_split_with_unknown_type_is_refused(source: DataSource) -> None:
 
 
 def test_posts_with_equal_ids_are_held_out_singly(source: DataSource, tmp_path: Path) -> None:
-    """Lines of two files without ids have the same names."""
+    """Lines without ids have the same names in two files."""
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for path in paths:
         path.write_text('{"text": "a"}\n' * 5, "utf-8")
@@ -77,6 +77,6 @@ def test_holding_out_all_untagged_posts_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="held_out=500 would keep all 8 posts without tags out of training"):
         train(small(recipe, held_out=500), [source, untagged], tmp_path / "run")
-    train(small(recipe, held_out=500, max_steps=1), [source], tmp_path / "run")  # there are none to keep out
+    train(small(recipe, held_out=500, max_steps=1), [source], tmp_path / "run")  # nothing to hold out
     train(small(recipe, held_out=3, max_steps=1), [source, untagged], tmp_path / "other")
     assert re.search(r"5 training posts, 0 tagged, \d with a photo, 3 more kept out; 0", capsys.readouterr().out)

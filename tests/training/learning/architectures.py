@@ -1,6 +1,6 @@
-"""A text encoder of each supported architecture, tiny and random, with the kind of tokenizer that it comes with.
+"""A tiny random text encoder of each supported architecture, with the kind of tokenizer that it comes with.
 
-What each tokenizer makes of WORDS follows from its vocabulary, which stands here whole.
+Vocabularies are complete here, so each tokenization of WORDS can be checked by hand.
 """
 
 from collections.abc import Callable
@@ -28,21 +28,21 @@ MAX_TOKENS = 128
 _SIZE = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 _LETTERS = [chr(code) for code in range(ord("!"), 127)]
 
-# bytes in the disguise of byte-level BPE: Ġ is the space; no-break space is C2 A0, the emoji is F0 9F 98 80
+# as byte-level BPE spells bytes: Ġ is the space; no-break space is C2 A0, the emoji is F0 9F 98 80
 _MERGES = [("a", "w"), ("h", "i"), ("B", "A"), ("Ġ", "K"), ("Ġ", "N")]
 _KAWHI, _NBSP, _NBA, _EMOJI = ["ĠK", "aw", "hi"], ["Ġ", "Â", "ł"], ["ĠN", "BA"], ["Ġ", "ð", "Ł", "ĺ", "Ģ"]
 BYTES = [_KAWHI, _NBSP, _NBA, _EMOJI, _KAWHI]
 
 
 class Architecture(NamedTuple):
-    """How a tiny encoder is made, and what its tokenizer makes of each of WORDS."""
+    """Builds a tiny encoder; ``pieces`` are the sub-tokens of each of WORDS."""
 
     tokenizer: Callable[[Path], Any]
     config: Callable[[int], Any]
     pieces: list[list[str]]
 
     def save(self, folder: Path, *, half: bool = False) -> Any:
-        """Write configuration, random weights and tokenizer as they are published; returns the network."""
+        """Write configuration, random weights and tokenizer as published; return the network."""
         tokenizer = self.tokenizer(folder)
         tokenizer.save_pretrained(folder)
         network = AutoModel.from_config(self.config(len(tokenizer)))
@@ -100,7 +100,7 @@ def _modern_bert_config(size: int) -> Any:
 
 
 def _deberta_config(size: int) -> Any:
-    """As microsoft/deberta-v3 has it: relative positions only, in buckets, whose keys the content shares."""
+    """Like microsoft/deberta-v3: relative positions only, in buckets that share the content's keys."""
     return DebertaV2Config(
         vocab_size=size,
         max_position_embeddings=MAX_TOKENS,
@@ -115,7 +115,7 @@ def _deberta_config(size: int) -> Any:
     )
 
 
-# RoBERTa's positions begin behind its padding token's id, 1: of 130, 128 are left. vinai/bertweet-large is a RoBERTa
+# RoBERTa's positions begin after its padding token's id, 1: of 130, 128 remain. vinai/bertweet-large is a RoBERTa
 # with RoBERTa's tokenizer (https://github.com/VinAIResearch/BERTweet/issues/42).
 ARCHITECTURES = {
     "bert": Architecture(

@@ -27,7 +27,7 @@ POSTS = [
 
 
 class Tiny(NamedTuple):
-    """An architecture, its published folder, and the network and processor that are built from it."""
+    """An architecture, its published folder, and the network and processor built from it."""
 
     architecture: Architecture
     folder: Path
@@ -35,7 +35,7 @@ class Tiny(NamedTuple):
     processor: SMNERProcessor
 
     def logits(self, *posts: str) -> list[torch.Tensor]:
-        """Of the real spans of each post, read in one batch."""
+        """Logits of each post's real spans, from one batch."""
         with torch.no_grad():
             output = self.model.eval()(**self.processor(posts))
         return [logits[mask] for logits, mask in zip(output.logits, output.spans.mask, strict=True)]
@@ -85,7 +85,7 @@ def test_max_tokens_equals_the_encoders_positions(tiny: Tiny) -> None:
 
 
 def test_padding_uses_the_encoders_pad_token(tiny: Tiny) -> None:
-    """RoBERTa tells by it which positions count."""
+    """RoBERTa derives positions from it."""
     assert tiny.processor.tokenizer.pad_token_id == tiny.model.text_encoder.config.pad_token_id
 
 
@@ -97,7 +97,7 @@ def test_batching_does_not_change_answers(tiny: Tiny) -> None:
 
 
 def test_morphs_at_the_input_leave_the_positions_right(tiny: Tiny, recipe: Recipe) -> None:
-    """They go in as embeddings, from which RoBERTa cannot tell where the padding is."""
+    """Embeddings do not show RoBERTa where the padding is."""
     told = recipe.model_copy(update={"text_encoder": str(tiny.folder), "morph_inputs": True})
     model, _ = build(told, TYPES)
     model.load_state_dict(tiny.model.state_dict(), strict=False)  # all but the morphs, which start at zero

@@ -1,4 +1,4 @@
-"""Two real processes against one, on the same batch: what they say together, and what flows back, must be the same."""
+"""Two real processes against one on the same batch: losses and gradients must be the same."""
 
 import functools
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_processes_without_images_do_not_hang(together: Together, tmp_path: Path
 
 
 def test_means_are_over_what_counts_in_all_processes(together: Together, tmp_path: Path) -> None:
-    """(1 + 2 + 6) / 3 = 3; the mean of the two means would be (1.5 + 6) / 2 = 3.75. And 0 where nothing counts."""
+    """(1 + 2 + 6) / 3 = 3; the mean of the two means would be (1.5 + 6) / 2 = 3.75; 0 where nothing counts."""
     values = [torch.tensor([1.0, 2.0, 0.0]), torch.tensor([6.0, 0.0, 0.0])]
 
     def work(rank: int) -> None:

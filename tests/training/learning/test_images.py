@@ -44,7 +44,7 @@ def test_features_of_other_weights_are_refused(recipe: Recipe, source: DataSourc
 
 
 def test_features_of_another_encoder_are_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """Made by smner-cache-images with its default; the checkpoint could not be served, since it reads no photos."""
+    """Made by smner-cache-images with its default encoder: the checkpoint could not read images."""
     file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, fingerprint="{}")
     ready = DataSource(source.path, image_features=file)
     with pytest.raises(ValueError, match=r"f\.safetensors: features of torchvision:resnet152, not of timm:test_eff"):
@@ -55,9 +55,9 @@ def test_features_of_another_encoder_are_refused(recipe: Recipe, source: DataSou
 def test_lost_images_are_counted_and_listed(
     recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
 ) -> None:
-    """Posts 0, 2, 4 and 6 have a photo; 2's breaks, 4's goes, and the four others never had theirs.
+    """Posts 0, 2, 4 and 6 have images; 2's is corrupt, 4's is deleted. The others never had theirs.
 
-    What is said is said of training posts, what is listed is all: valid's one post, 9, has none either.
+    The message counts training posts; the list includes the valid split's only post, 9, too.
     """
     assert source.images is not None
     (source.path / "valid.txt").write_text("IMGID:9\nRome\tB-LOC\n", "utf-8")
@@ -85,7 +85,7 @@ def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSourc
 def test_foreign_features_train_and_evaluate(
     recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
 ) -> None:
-    """Seven channels and three regions, one of them masked: the model fits its own projection and has no encoder."""
+    """Seven channels and three regions, one of them masked: the model adapts its projection and has no encoder."""
     features = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
     ready = DataSource(source.path, image_features=features)
     result = train(recipe, [ready], tmp_path / "run")

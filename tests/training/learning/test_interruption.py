@@ -1,4 +1,4 @@
-"""Runs that are killed or whose disk is full: they go on to the same bytes, and the last good checkpoint stays good."""
+"""Killed runs and full disks: resuming yields the same bytes, and the last good checkpoint survives."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ from training.recipes.recipe import Recipe
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As many as the children have that are killed: sums over other shares of the work differ in their last bits."""
+    """Use as many threads as the killed children: sums divided differently differ in their last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def four_epochs(recipe: Recipe) -> Recipe:
-    """Two steps and a checkpoint each, with everything random that there is."""
+    """Two steps and a checkpoint each, with every source of randomness."""
     return recipe.model_copy(update={"epochs": 4, "image_dropout": 0.3})
 
 
@@ -54,7 +54,7 @@ def source(source: DataSource) -> DataSource:
 def expected(
     four_epochs: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path_factory: pytest.TempPathFactory
 ) -> bytes:
-    """The weights of a run that nothing interrupts."""
+    """The weights of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     source = write_dataset(folder / "eight")
     (source.path / "valid.txt").unlink()
@@ -71,7 +71,7 @@ def die(*_: Any, **__: Any) -> None:
 
 
 def die_the_second_time(before: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """Does what ``before`` does once, then dies."""
+    """Call ``before`` once, then die."""
     calls: list[bool] = []
 
     def work(*given: Any, **more: Any) -> Any:
@@ -84,7 +84,7 @@ def die_the_second_time(before: Callable[..., Any] | None = None) -> Callable[..
 
 
 def half_a_state(state: TrainerState, path: str) -> None:
-    """Trainer's last file, cut off in the middle."""
+    """Truncate Trainer's last file, then die."""
     if path.endswith("checkpoint-4/trainer_state.json"):
         Path(path).write_text('{"global_step": 4, "stateful_callbacks"', "utf-8")
         die()
@@ -92,7 +92,7 @@ def half_a_state(state: TrainerState, path: str) -> None:
 
 
 def half_of_the_files(path: Path, target: Path) -> Path:
-    """The final checkpoint's files on their way to their places, but for the last of them."""
+    """Move all files of the final checkpoint into place but the last, then die."""
     if path.name == "SHA256SUMS":
         die()
     return whole_file(path, target)
@@ -117,7 +117,7 @@ MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 def test_a_run_killed_while(
     start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path, moment: str
 ) -> None:
-    """… goes on to the same bytes."""
+    """… ends with the same bytes."""
 
     def doomed() -> None:
         setattr(*MOMENTS[moment])
@@ -133,7 +133,7 @@ def test_a_run_killed_while(
 def test_run_killed_repeatedly_ends_with_same_bytes(
     start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
 ) -> None:
-    """The moments lie within the time that the last try took, so that most of them lie within a run."""
+    """Kill at random moments of a whole run's duration, so that most fall within a run."""
     go_on = functools.partial(train, four_epochs, [source], tmp_path / "run", resume=True)
     begin = time.monotonic()
     train(four_epochs, [source], tmp_path / "timed")
@@ -150,7 +150,7 @@ def test_run_killed_repeatedly_ends_with_same_bytes(
 def test_resuming_a_finished_run_trains_no_step(
     four_epochs: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainer went on where a number of steps or the patience had stopped it: it looks only after a step."""
+    """Trainer checks max_steps and patience only after a step, so it used to train one more."""
     stopped = four_epochs.model_copy(update={"max_steps": 3})
     before = weights(train(stopped, [source], tmp_path / "run").checkpoint)
     monkeypatch.setattr(SMNERTrainer, "compute_loss", lambda *_, **__: pytest.fail("another step"))
@@ -160,7 +160,7 @@ def test_resuming_a_finished_run_trains_no_step(
 def test_full_disk_keeps_the_previous_checkpoint(
     start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
 ) -> None:
-    """Files may not grow beyond 20 kB once the first checkpoint is there."""
+    """Files cannot grow beyond 20 kB after the first checkpoint."""
     assert len(expected) > 20_000
     keys = four_epochs.model_dump(exclude_none=True).items()
     (tmp_path / "four.toml").write_text("".join(f"{key} = {_toml(value)}\n" for key, value in keys), "utf-8")

@@ -50,7 +50,7 @@ def test_card_has_no_local_paths(recipe: Recipe) -> None:
 def test_its_front_matter_is_the_hubs(recipe: Recipe) -> None:
     start, front, _ = card(recipe).split("---\n", 2)
     assert start == ""
-    assert "license" not in front  # that of a model made of other data is its owner's to say
+    assert "license" not in front  # for other data, the model's owner chooses it
     assert "pipeline_tag: token-classification" in front
     benchmark = card(recipe, posts={"twitter2017": 1}, images={"twitter2017": 0}, checksums={"twitter2017": None})
     assert benchmark.startswith("---\nlicense: apache-2.0\nlanguage: en\n")
@@ -81,7 +81,7 @@ def test_without_a_valid_split_there_are_no_figures(recipe: Recipe) -> None:
 
 
 def test_card_mentions_benchmarks_only_for_benchmarks(recipe: Recipe) -> None:
-    """A model of somebody's Dutch invoices was called one of English tweets of 2014 to 2017."""
+    """A model of Dutch invoices was described as one of English tweets of 2014 to 2017."""
     ours = {"posts": {"twitter2017": 3373}, "images": {"twitter2017": 0}, "checksums": {"twitter2017": None}}
     for words in ("language: en\n", "English posts of 2014 to 2017", "politicians", "@handle"):
         assert words in card(recipe, **ours)

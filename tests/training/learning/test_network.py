@@ -27,7 +27,7 @@ def small(recipe: Recipe, **changes: object) -> Recipe:
 
 
 def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) -> None:
-    """With ResNet-152 it is the encoder of the paper's model (section 3.2); built without allocating memory."""
+    """The paper's encoders, with ResNet-152 (section 3.2); built without allocating memory."""
     paper = small(
         recipe, text_encoder="config:bert", tokenizer=str(text_encoder), image_encoder="torchvision:resnet152"
     )
@@ -40,7 +40,7 @@ def test_config_bert_is_bert_base_uncased(recipe: Recipe, text_encoder: Path) ->
     assert (processor.max_tokens, processor.image_settings) == (512, ImageSettings())
 
 
-PUBLISHED = {  # what their config.json on the hub says, and their parameters
+PUBLISHED = {  # config.json on the hub, and the number of parameters
     "google-bert/bert-base-uncased": (BertConfig(), 109_482_240),
     "FacebookAI/xlm-roberta-large": (
         XLMRobertaConfig(
@@ -62,7 +62,7 @@ PUBLISHED = {  # what their config.json on the hub says, and their parameters
     "name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
 )
 def test_every_bundled_recipes_network_builds(name: str, text_encoder: Path, tmp_path: Path) -> None:
-    """Without weights, on no real memory; photos become the 7 x 7 regions that an explained answer has."""
+    """Built without allocating memory; images become the 7 x 7 regions that explanations use."""
     bundled = Recipe.load(name)
     config, text_parameters = PUBLISHED[bundled.text_encoder]
     changes: dict[str, Any] = {"pretrained": False}
@@ -80,7 +80,7 @@ def test_every_bundled_recipes_network_builds(name: str, text_encoder: Path, tmp
 
 
 def test_max_tokens_of_roberta_excludes_padding_positions(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> None:
-    """514 positions are 512 sub-tokens, counted from 2; one more would lie outside the table."""
+    """514 positions hold 512 sub-tokens, counted from 2; one more would exceed the table."""
     folder = tmp_path / "roberta"
     RobertaConfig(
         vocab_size=100,
@@ -136,7 +136,7 @@ def test_neither_an_image_encoder_nor_features_is_refused(recipe: Recipe) -> Non
 
 
 def step(model: SMNER) -> dict[str, torch.Tensor]:
-    """One step of gradient descent in training mode; returns the image encoder as it was before."""
+    """Take one gradient step in training mode; return the image encoder as it was before."""
     assert model.image_encoder is not None
     before = {name: tensor.clone() for name, tensor in model.image_encoder.state_dict().items()}
     batch = {

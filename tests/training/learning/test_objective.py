@@ -34,7 +34,7 @@ def gaussian(*shape: int) -> Gaussian:
 
 
 def test_cross_entropy_weights_no_entity() -> None:
-    """(0.5 · ln 3 + 1 · ln 3) / 2: the weights are not in the denominator, the padding span is nowhere."""
+    """(0.5 · ln 3 + 1 · ln 3) / 2: weights are not in the denominator; padding counts nowhere."""
     loss = span_cross_entropy(torch.zeros(1, 3, 3), torch.tensor([[0, 2, IGNORED]]), no_entity_weight=0.5)
     torch.testing.assert_close(loss, torch.tensor(1.5 * LN3 / 2))
 
@@ -142,7 +142,7 @@ def test_info_nce_of_two_pairs_by_hand() -> None:
 
 
 def test_info_nce_contrasts_a_text_with_all_images() -> None:
-    """Texts stand in rows: [[0, 0], [9, 9]] says nothing within a row, ln 2."""
+    """Texts are in rows: [[0, 0], [9, 9]] is uniform within each, ln 2."""
     assert info_nce(torch.tensor([[0.0, 0.0], [9.0, 9.0]])).item() == pytest.approx(math.log(2))
 
 
@@ -161,18 +161,18 @@ def test_info_nce_survives_overflowing_exponentials() -> None:
 
 
 def test_mean_rank_by_hand() -> None:
-    """Row 1: 1 is beaten by 2 and 3, place 3. Row 2: 5 is best, place 1. Row 3: 0 is beaten by 1, place 2."""
+    """Row 1: 2 and 3 beat 1, rank 3. Row 2: 5 is best, rank 1. Row 3: 1 beats 0, rank 2."""
     scores = torch.tensor([[1.0, 2.0, 3.0], [0.0, 5.0, 4.0], [1.0, -1.0, 0.0]])
     assert mean_rank(scores).item() == 2
 
 
 def test_mean_rank_of_a_dead_critic_is_chance() -> None:
-    """A dead critic scores all alike; were ties wins, it would look perfect: (B + 1) / 2 for B = 5 is 3."""
+    """A dead critic scores all alike and would look perfect if ties won. (B + 1) / 2 = 3 for B = 5."""
     assert mean_rank(torch.zeros(5, 5)).item() == 3
 
 
 class Scripted(torch.nn.Module):
-    """A network that answers what it is told, whatever it is asked."""
+    """A network that returns a fixed output for any input."""
 
     def __init__(self, output: SMNEROutput) -> None:
         super().__init__()
@@ -277,7 +277,7 @@ def twice(logits: Tensor, labels: Tensor, **more: Any) -> Losses:
 
 
 def test_two_passes_add_the_weighted_divergence() -> None:
-    """An untagged word, so that no span loss is in the way: 2 · ⅛ ln 3."""
+    """An untagged word, so there is no span loss: 2 · ⅛ ln 3."""
     losses = twice(torch.tensor([[[0, 0]], [[0, LN3]]]), torch.tensor([[IGNORED]]))
     torch.testing.assert_close(losses.total, torch.tensor(LN3 / 4))
     assert losses.spans == 0
@@ -290,7 +290,7 @@ def test_span_loss_averages_the_two_passes() -> None:
 
 
 def test_a_pass_without_images_adds_no_bottleneck_loss() -> None:
-    """Two posts in two passes, the second pass without images: half of the terms, and the first pass's rank."""
+    """Two posts with images in the first pass only: half of its terms, and its rank."""
     text, image = gaussian(4, 4), gaussian(4, 4)
     output = SMNEROutput(
         logits=torch.zeros(4, 1, 3),
@@ -321,7 +321,7 @@ def test_image_dropout_drops_each_with_its_chance(dropout: float, expected: floa
     kept = torch.stack(network.masks).float().mean(0)
     assert kept[1] == 0
     assert float(kept[0]) == pytest.approx(expected, abs=0.11 if dropout else 0)
-    assert mask.tolist() == [True, False]  # the batch itself stays as it was
+    assert mask.tolist() == [True, False]  # the batch itself is unchanged
 
 
 def test_each_pass_drops_its_own_images() -> None:

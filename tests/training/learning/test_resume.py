@@ -20,7 +20,7 @@ from training.scoring.scores import Scores
 def test_resumed_run_ends_like_an_uninterrupted_one(
     recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Order of posts, dropped photos, dropout, sampled z, optimiser and schedule all go on where they stopped."""
+    """Post order, dropped images, dropout, sampled z, optimizer and schedule continue where they stopped."""
     (source.path / "valid.txt").unlink()  # with it, the first of three equally bad epochs is kept
     longer = small(recipe, epochs=3, image_dropout=0.3)
     train(longer, [source], tmp_path / "whole")
@@ -65,7 +65,7 @@ def test_resume_with_other_data_is_refused(recipe: Recipe, source: DataSource, t
 
 
 def test_resume_with_other_images_is_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """Left out, replaced by one of the same size, or gone: each gave other weights without a word."""
+    """Left out, replaced by one of equal size, or deleted: each silently gave other weights."""
     assert source.images is not None
     image, short = source.images / "0.png", small(recipe, max_steps=1)
     train(short, [source], tmp_path / "run")
@@ -83,7 +83,7 @@ def test_resume_with_other_images_is_refused(recipe: Recipe, source: DataSource,
 
 
 def test_resume_skips_a_truncated_checkpoint(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """A run killed while the trainer saved could not be resumed, though the checkpoint before was whole."""
+    """A run killed while Trainer saved could not be resumed from the previous, complete checkpoint."""
     train(small(recipe, max_steps=1), [source], tmp_path / "run")
     (tmp_path / "run" / "run" / "checkpoints" / "checkpoint-2").mkdir()
     train(small(recipe, max_steps=1), [source], tmp_path / "run", resume=True)
@@ -102,7 +102,7 @@ def test_resume_with_other_image_features_is_refused(recipe: Recipe, source: Dat
 def test_resume_with_another_teacher_is_refused(
     recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path
 ) -> None:
-    """Its tags come from the finished one, whatever the recipe says now."""
+    """The tags are the finished teacher's, whatever the recipe says."""
     content = Path(teacher).read_text("utf-8").replace("epochs = 40", "epochs = 1")
     Path(teacher).write_text(content, "utf-8")
     taught = small(recipe, max_steps=1, teacher=teacher)
@@ -115,7 +115,7 @@ def test_resume_with_another_teacher_is_refused(
 def test_moved_run_finds_its_best_epoch(
     recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trainer remembers the best checkpoint by its path: interrupted or finished, the run would end without it."""
+    """Trainer stores the best checkpoint's path: a moved run, interrupted or finished, would lose it."""
     longer = small(recipe, epochs=3)
     f1 = iter([0.5, 0.1, 0.1])
     monkeypatch.setattr("training.learning.trainer.score", lambda *_: Scores(own := next(f1), own, own, 16))

@@ -37,7 +37,7 @@ def test_a_run_learns_eight_posts_by_heart(overfitted: tuple[RunResult, DataSour
 
 
 def test_the_checkpoint_answers_as_the_trainer_measured(overfitted: tuple[RunResult, DataSource]) -> None:
-    """Through the other door: raw text and photo files instead of words and cached features."""
+    """Recognizer reads raw text and image files, the trainer words and cached features."""
     result, source = overfitted
     recognizer = Recognizer.from_pretrained(result.checkpoint, device="cpu")
     posts = source.read("valid")
@@ -64,7 +64,7 @@ def test_the_recipe_is_kept_with_the_run(overfitted: tuple[RunResult, DataSource
 
 
 def test_checkpoint_loads_without_the_run_folder(overfitted: tuple[RunResult, DataSource], tmp_path: Path) -> None:
-    """The feature cache is gigabytes with real data; whoever copies or tidies the folder must not break it."""
+    """Real feature caches take gigabytes; leaving them behind must not break the checkpoint."""
     for name in [*CHECKPOINT_FILES, CHECKSUM_FILE]:
         shutil.copy(overfitted[0].checkpoint / name, tmp_path)
     Recognizer.from_pretrained(tmp_path, device="cpu")
@@ -147,14 +147,14 @@ def test_the_recipe_says_which_trackers_are_reported_to(recipe: Recipe, source: 
 
 
 def test_missing_tracker_is_refused_first(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """It was a traceback, after all photos had been encoded."""
+    """It raised a traceback after all images were encoded."""
     with pytest.raises(ValueError, match=r"report_to: absent is not installed; installed are .*tensorboard"):
         train(small(recipe, report_to="absent"), [source], tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_are_no_numbers_are_not_stored(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """And the loss is logged as it is, where Trainer would put the mean so far in its place."""
+    """The loss is logged as NaN; Trainer would replace it with the mean so far."""
     with pytest.raises(ValueError, match="the training has diverged"):
         train(small(recipe, epochs=1, head_learning_rate=1e38, warmup=0), [source], tmp_path / "run")
     assert not (tmp_path / "run" / WEIGHTS_FILE).exists()
@@ -183,7 +183,7 @@ def test_the_ablations_train(recipe: Recipe, source: DataSource, tmp_path: Path,
 
 
 def test_too_long_post_is_named_before_encoding(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    """The tiny encoder has 128 positions two of them for [CLS] and [SEP]; a letter takes one."""
+    """The tiny encoder has 128 positions; [CLS] and [SEP] take two, each letter one."""
     path = source.path / "train.txt"
     long = path.read_text("utf-8") + "\nIMGID:long-one\n" + "a\tO\n" * 127
     path.write_text(long, "utf-8")
@@ -225,7 +225,7 @@ def test_patience_ignores_epochs_without_entities(
 def test_mistakes_are_found_before_claiming_the_folder(
     recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path
 ) -> None:
-    """Else the command that is right is refused, since the folder holds another run."""
+    """Otherwise the folder holds another run and the corrected command is refused."""
     short = small(recipe, max_steps=1)
     wide = ready_features(tmp_path / "w.safetensors", width=100, regions=3, encoder="timm:test_efficientnet")
     with pytest.raises(ValueError, match=r"w\.safetensors: features are 100 wide, those of timm:test_efficientnet 256"):

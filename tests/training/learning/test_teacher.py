@@ -1,4 +1,4 @@
-"""Posts without tags: tagged by a teacher, held out, or for the bottleneck alone."""
+"""Untagged posts: tagged by a teacher, held out, or for the bottleneck alone."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from training.recipes.recipe import Recipe
 def test_posts_without_tags_train_the_bottleneck(
     recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
 ) -> None:
-    """The tagged posts have no photo here, so all that reaches the posteriors comes from the untagged ones."""
+    """Only the untagged posts have images here, so they alone train the posteriors."""
     weights: dict[str, torch.Tensor] = {}
     for name, sources in (("without", [DataSource(source.path)]), ("with", [DataSource(source.path), untagged])):
         train(small(recipe, epochs=1, image_dropout=0), sources, tmp_path / name)
@@ -30,7 +30,7 @@ def test_posts_without_tags_train_the_bottleneck(
 def test_untagged_valid_posts_are_not_measured(
     recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
 ) -> None:
-    """Nobody knows what is in them: a prediction there is no mistake, as in smner-evaluate."""
+    """Their entities are unknown, so predictions are not counted, as in smner-evaluate."""
     (source.path / "valid.txt").unlink()
     lines = ['{"tokens": ["Rome"], "tags": ["B-LOC"]}', '{"tokens": ["Rome"]}']
     (source.path / "valid.jsonl").write_text("\n".join(lines), "utf-8")
@@ -52,7 +52,7 @@ def test_held_out_posts_are_listed_and_untrained(
 def test_a_teacher_tags_the_untagged_posts(
     recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path, trainers: list[SMNERTrainer]
 ) -> None:
-    """The untagged posts are the tagged ones' texts, so what it should say is known."""
+    """The untagged posts repeat the tagged texts, so the right tags are known."""
     train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source, untagged], tmp_path / "run")
     gold = {post.words: post.entities for post in source.read("train")}
     silver = part_of(trainers[-1], 1).posts
@@ -66,7 +66,7 @@ def test_a_teacher_tags_the_untagged_posts(
 def test_teacher_sees_no_images(
     recipe: Recipe, source: DataSource, untagged: DataSource, teacher: str, tmp_path: Path, trainers: list[SMNERTrainer]
 ) -> None:
-    """Tagged and untagged posts in one file, each naming its photo; the teacher is text-only (design.md)."""
+    """Tagged and untagged posts in one file, each naming its image; the teacher is text-only."""
     tagged = {"tokens": ["Anna", "ran"], "tags": ["B-PER", "O"], "image": "eight/images/0.png"}
     with untagged.path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(tagged) + "\n")

@@ -64,7 +64,7 @@ def test_without_split_compounds_words_stay_whole() -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("told", [True, False])
 def test_stored_processor_tokenizes_the_same(name: str, told: bool, tmp_path: Path) -> None:
-    """AutoTokenizer's BertTokenizer puts its own normaliser in the place of the file's: links were whole again."""
+    """AutoTokenizer's BertTokenizer replaces the file's normalizer, which made links whole again."""
     ARCHITECTURES[name].save(tmp_path)
     own = processor(str(tmp_path), split_compounds=told)
     words = ["NBAKawhi", "KawhiNBA30", "http://t.co/NBAKawhi", "Kawhi"]
@@ -85,7 +85,7 @@ def test_byte_level_tokenizer_reads_words_as_text(name: str, tmp_path: Path) -> 
 
 
 def test_slow_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
-    """vinai/bertweet-base has only one in Python."""
+    """vinai/bertweet-base has only a Python one."""
     (tmp_path / "vocab.txt").write_text("a 2\nb 1\n", "utf-8")
     (tmp_path / "bpe.codes").write_text("a b 1\n", "utf-8")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "BertweetTokenizer"}', "utf-8")

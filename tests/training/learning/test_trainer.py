@@ -23,7 +23,7 @@ Make = Callable[..., SMNERTrainer]
 
 @pytest.fixture
 def make(recipe: Recipe, source: DataSource, tmp_path: Path) -> Make:
-    """A trainer for the eight posts, with changes to the recipe; four posts have photos, decoded each time."""
+    """A trainer for the eight posts with changes to the recipe; four posts have images, decoded each time."""
 
     def trainer(*, valid: list[LabeledPost] | None = None, **changes: Any) -> SMNERTrainer:
         changed = recipe.model_copy(update=changes)
@@ -102,11 +102,11 @@ def test_biases_and_norms_do_not_decay(make: Make, norm: type[nn.Module]) -> Non
 
 
 def test_accumulated_batches_step_with_their_mean_gradient(make: Make) -> None:
-    """Eight posts in batches of two are two steps of two batches each; nothing in it is random."""
+    """Eight posts in batches of two are two steps of two batches each; nothing is random."""
     trainer = make(
         epochs=1, batch_size=2, gradient_accumulation=2, image_dropout=0.0, use_cmib=False, head_learning_rate=0.0
     )
-    trainer.args.max_grad_norm = 0.0  # as the gradients come
+    trainer.args.max_grad_norm = 0.0  # no clipping
     for module in trainer.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -185,7 +185,7 @@ def test_early_stopping_after_patience(make: Make, monkeypatch: pytest.MonkeyPat
     answers = iter([nothing, nothing, nothing, *[right] * 17])
     monkeypatch.setattr("training.learning.trainer.predict", lambda *_, **__: [next(answers)])
     trainer.train()
-    assert trainer.state.epoch == 6  # three in which nothing is found, the first of F1 1, and two that were no better
+    assert trainer.state.epoch == 6  # three without entities, one with F1 1, and two no better
 
 
 def test_best_epochs_network_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
