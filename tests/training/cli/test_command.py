@@ -55,6 +55,7 @@ def test_ctrl_c_says_how_to_continue(
     options: list[str],
     said: str,
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     monkeypatch.setattr(work, lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert main(options) == 130
     assert capsys.readouterr().err == f"{said}\n"
