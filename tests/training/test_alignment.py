@@ -45,7 +45,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
         name, (animal, thing, place) = chance.choice(NAMES), words
         tagged = [(name, "B-PER"), *((word, "O") for word in ("and", "a", animal, "near", "the", thing, "at", place))]
         texts.append(f"IMGID:{i}\n" + "".join(f"{word}\t{tag}\n" for word, tag in tagged))
-        regions = torch.stack([looks[word] for word in words]) + torch.randn(3, CHANNELS) / 2
+        regions = torch.stack([looks[word] for word in words]) + torch.randn(3, CHANNELS) / 4
         features.append(torch.cat([regions.mean(0, keepdim=True), regions]))
     (folder / "train.txt").write_text("\n".join(texts[:TRAIN]), "utf-8")
     (folder / "held_out.txt").write_text("\n".join(texts[TRAIN:]), "utf-8")
@@ -76,9 +76,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         image_encoder=None,
         pretrained=False,
         attention_heads=2,
-        epochs=10,
-        encoder_learning_rate=5e-3,
-        head_learning_rate=5e-3,
+        epochs=8,
+        batch_size=32,
+        encoder_learning_rate=1e-2,
+        head_learning_rate=1e-2,
+        image_dropout=0.0,
         critic="cosine",
         cmib_weight=0.5,
         cmib_beta=3e-4,
