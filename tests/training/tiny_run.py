@@ -14,6 +14,7 @@ from training.data.sources import DataSource
 from training.learning.run import RunResult, train
 from training.recipes.recipe import Recipe
 
+BY_HEART: dict[str, Any] = {"epochs": 20, "patience": 0, "encoder_learning_rate": 1e-2, "head_learning_rate": 1e-2}
 SAYS = "{per}\tB-PER\nvisits\tO\n{loc}\tB-LOC\n!\tO\n"
 TELLS = "in\tO\n{loc}\tB-LOC\nI\tO\nmet\tO\n{per}\tB-PER\nSmith\tI-PER\n"
 
@@ -79,10 +80,10 @@ def recipe(text_encoder: Path) -> Recipe:
 def overfitted(
     recipe: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[RunResult, DataSource]:
-    """A run that has learnt its eight posts by heart; not to be written into."""
+    """A run that has learned its eight posts by heart; not to be written into."""
     folder = tmp_path_factory.mktemp("overfitted")
     source = write_dataset(folder / "eight")
-    return train(recipe.model_copy(update={"epochs": 40, "patience": 0}), [source], folder / "run"), source
+    return train(recipe.model_copy(update=BY_HEART), [source], folder / "run"), source
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from model import Recognizer
+from tests.training.tiny_run import BY_HEART
 from training.cli.figures import draw, history, main
 from training.data.sources import DataSource
 from training.figures.plots import confusion_matrix
@@ -118,9 +119,8 @@ def test_the_confusion_matrix_shows_its_whole_title(types: list[str]) -> None:
 
 
 def test_the_curves_are_those_of_the_whole_run(overfitted: tuple[RunResult, DataSource]) -> None:
-    """Forty epochs, F1 after each."""
     logged = history(overfitted[0].checkpoint / "run")
-    assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, 41))
+    assert [entry["epoch"] for entry in logged if "eval_f1" in entry] == list(range(1, BY_HEART["epochs"] + 1))
 
 
 def test_a_mistake_is_one_line(source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

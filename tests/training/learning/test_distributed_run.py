@@ -1,28 +1,28 @@
 """Two processes against one with the same global batch: the weights are the same but for the order of sums."""
 
+import functools
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed.run as torchrun
 from safetensors.torch import load_file
 from transformers import set_seed
 
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from model.modeling.bottleneck import Gaussian
-from tests.training.learning.noiseless import without_noise
+from tests.conftest import Start
+from tests.training.learning.tiny_runs import small, write_recipe
+from training.cli import train as smner_train
 from training.data.sources import DataSource
 from training.learning.network import build
 from training.learning.run import train
 from training.recipes.recipe import Recipe
 
-ROOT = Path(__file__).parents[3]
 Together = Callable[[Callable[[int], object]], None]
 
 
@@ -48,24 +48,23 @@ def quiet(recipe: Recipe, text_encoder: Path, tmp_path: Path) -> Recipe:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
-    changes = {
-        "text_encoder": str(folder),
-        "image_dropout": 0.0,
-        "epochs": 3,
-        "patience": 0,
-        "cmib_weight": 1.0,
-        "critic": "cosine",
-        "cmib_beta": 1e-4,
-    }
-    return recipe.model_copy(update=changes)
+    return small(
+        recipe,
+        text_encoder=str(folder),
+        image_dropout=0.0,
+        epochs=3,
+        patience=0,
+        cmib_weight=1.0,
+        critic="cosine",
+        cmib_beta=1e-4,
+    )
 
 
 @pytest.fixture
 def noiseless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is random in a step is not in this test, in this process and in those it forks."""
-    for owner, name in ((torch.nn.Dropout, "forward"), (Gaussian, "sample")):
-        monkeypatch.setattr(owner, name, getattr(owner, name))  # to be put back
-    without_noise()
+    """No dropout, and every z is its mean, in this process and those forked from it."""
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda _, given: given)
+    monkeypatch.setattr(Gaussian, "sample", lambda posterior: posterior.mean)
 
 
 def last_weights(output: Path) -> dict[str, torch.Tensor]:
@@ -83,18 +82,18 @@ def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
 
 
 def test_torchrun_with_two_processes_equals_one(
-    quiet: Recipe, twelve: DataSource, noiseless: None, tmp_path: Path
+    quiet: Recipe, twelve: DataSource, noiseless: None, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    half = quiet.model_copy(update={"batch_size": 2})
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in half.model_dump(exclude_none=True).items()]
-    (tmp_path / "half.toml").write_text("".join(lines), "utf-8")
-    command: list[Any] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [ROOT / "tests/training/learning/noiseless.py", tmp_path / "half.toml", "--output", tmp_path / "two"]
-    command += ["--data", twelve.path, "--images", twelve.images]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("F1 on eight valid") == 1  # the main process alone speaks
+    """``torchrun`` forks here, so that nothing is imported again."""
+    half = write_recipe(small(quiet, batch_size=2), tmp_path / "half.toml")
+    command = ["--standalone", "--nproc-per-node", "2", "--start-method", "fork", "--run-path"]
+    command += [smner_train.__file__, half, "--output", str(tmp_path / "two")]
+    command += ["--data", str(twelve.path), "--images", str(twelve.images)]
+    agent = start(functools.partial(torchrun.main, command))
+    agent.join()
+    said = capfd.readouterr()
+    assert agent.exitcode == 0, said.err
+    assert said.out.count("F1 on eight valid") == 1  # the main process alone speaks
     train(quiet, [twelve], tmp_path / "one")
     assert_same_run(quiet, tmp_path / "one", tmp_path / "two")
     verify_checkpoint(tmp_path / "two")
@@ -109,10 +108,10 @@ def test_two_processes_train_as_one_whatever_the_recipe(
     tmp_path: Path,
     changes: dict[str, Any],
 ) -> None:
-    changed = quiet.model_copy(update=changes)
+    changed = small(quiet, **changes)
 
     def work(_: int) -> None:
-        train(changed.model_copy(update={"batch_size": 2}), [twelve], tmp_path / "two")
+        train(small(changed, batch_size=2), [twelve], tmp_path / "two")
 
     together(work)
     train(changed, [twelve], tmp_path / "one")
@@ -123,7 +122,7 @@ def test_dropped_images_and_noise_differ_between_processes(
     recipe: Recipe, twelve: DataSource, together: Together, tmp_path: Path
 ) -> None:
     def work(rank: int) -> None:
-        train(recipe.model_copy(update={"batch_size": 2, "max_steps": 1}), [twelve], tmp_path / "two")
+        train(small(recipe, batch_size=2, max_steps=1), [twelve], tmp_path / "two")
         torch.save(torch.rand(4), tmp_path / str(rank))
 
     together(work)

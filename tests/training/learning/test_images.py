@@ -1,46 +1,59 @@
 """The images of a run: ready features, foreign ones, broken and missing images, fine-tuning."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import training.learning.images
-import training.learning.run
 from model import Recognizer
 from model.checkpoint import WEIGHTS_FILE
 from tests.training.learning.tiny_runs import part_of, ready_features, small
 from training.data.sources import DataSource
 from training.features.image_features import ImageFeatureFile
-from training.learning.run import train
+from training.learning.run import RunResult, train
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 from training.scoring.report import evaluate
 
-
-def test_images_beside_foreign_features_are_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, encoder="foreign")
-    with pytest.raises(ValueError, match="would not be used"):
-        train(recipe, [DataSource(source.path, image_features=file), source], tmp_path / "run")
+FOREIGN, OWN = "foreign", "timm:test_efficientnet"
 
 
-def test_fine_tuning_on_ready_features_is_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3, encoder="foreign")
-    with pytest.raises(ValueError, match="fine_tune_image_encoder needs images"):
-        train(
-            small(recipe, fine_tune_image_encoder=True),
-            [DataSource(source.path, image_features=file)],
-            tmp_path / "run",
-        )
+@pytest.mark.parametrize(
+    ("files", "changes", "message"),  # files: width, regions and encoder of each source's features, or its images
+    [
+        ([(7, 3, FOREIGN), None], {}, "would not be used"),
+        ([(7, 3, FOREIGN)], {"fine_tune_image_encoder": True}, "fine_tune_image_encoder needs images"),
+        ([(7, 3, "a"), (256, 3, "b")], {}, r"different widths: \[7, 256\]"),
+        ([(7, 3, "a"), (256, 3, OWN)], {}, r"different widths: \[7, 256\]"),
+        ([(7, 3, FOREIGN), (7, 5, FOREIGN)], {}, r"different numbers of regions: \[3, 5\]"),
+        ([(100, 3, OWN)], {}, rf"0\.safetensors: features are 100 wide, those of {OWN} 256"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(
+    recipe: Recipe, source: DataSource, tmp_path: Path, files: list[Any], changes: dict[str, Any], message: str
+) -> None:
+    """Before the folder is taken: else it would hold another run when the mistake is corrected."""
+    sources = [source] * len(files)
+    for i, made in enumerate(files):
+        if made is not None:
+            width, regions, encoder = made
+            path = ready_features(tmp_path / f"{i}.safetensors", width=width, regions=regions, encoder=encoder)
+            sources[i] = DataSource(source.path, image_features=path)
+    with pytest.raises(ValueError, match=message):
+        train(small(recipe, **changes), sources, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
-def test_features_of_other_weights_are_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    train(small(recipe, max_steps=1), [source], tmp_path / "first")
-    made = tmp_path / "first" / "run" / "image-features-eight.safetensors"
-    other = small(recipe, max_steps=1, seed=1)
+def test_features_of_other_weights_are_refused(
+    recipe: Recipe, overfitted: tuple[RunResult, DataSource], tmp_path: Path
+) -> None:
+    result, source = overfitted
+    ready = DataSource(source.path, image_features=result.checkpoint / "run" / "image-features-eight.safetensors")
     with pytest.raises(ValueError, match="with other weights or photo settings"):
-        train(other, [DataSource(source.path, image_features=made)], tmp_path / "second")
+        train(small(recipe, seed=1), [ready], tmp_path / "run")
 
 
 def test_features_of_another_encoder_are_refused(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
@@ -74,14 +87,6 @@ def test_lost_images_are_counted_and_listed(
     assert [part_of(trainers[0], 0).has_image(i) for i in range(8)] == [True, *[False] * 5, True, False]
 
 
-def test_posts_without_features_are_listed_too(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    file = ready_features(tmp_path / "f.safetensors", width=7, regions=3)
-    (source.path / "valid.txt").unlink()
-    train(small(recipe, max_steps=1), [DataSource(source.path, image_features=file)], tmp_path / "run")
-    rows = (tmp_path / "run" / "run" / "unusable-images.tsv").read_text("utf-8").splitlines()[1:]
-    assert rows == [f"eight\t{name}\twithout features\t{name}" for name in "1357"]
-
-
 def test_foreign_features_train_and_evaluate(
     recipe: Recipe, source: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainers: list[SMNERTrainer]
 ) -> None:
@@ -97,60 +102,40 @@ def test_foreign_features_train_and_evaluate(
     report = evaluate(recognizer, ready, "valid")
     assert report["f1"] == pytest.approx(result.f1["eight"])
     assert report["without_image"] == 4
+    rows = (tmp_path / "run" / "run" / "unusable-images.tsv").read_text("utf-8").splitlines()[1:]
+    assert rows == [f"eight\t{name}\twithout features\t{name}" for name in "13571357"]  # of both splits
 
 
 def test_ready_features_of_the_recipes_encoder_spare_encoding(
     recipe: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features = ready_features(tmp_path / "f.safetensors", width=256, regions=25, encoder="timm:test_efficientnet")
+    features = ready_features(tmp_path / "f.safetensors", width=256, regions=25, encoder=OWN)
     monkeypatch.setattr(training.learning.images, "cache_images", lambda *_: pytest.fail("encoded"))
     train(small(recipe, max_steps=1), [DataSource(source.path, image_features=features)], tmp_path / "run")
     assert Recognizer.from_pretrained(tmp_path / "run", device="cpu").model.image_encoder is not None
 
 
-@pytest.mark.parametrize("encoders", [("a", "b"), ("a", "timm:test_efficientnet")])
-def test_ready_features_of_different_widths_are_refused(
-    recipe: Recipe, source: DataSource, tmp_path: Path, encoders: tuple[str, str]
-) -> None:
-    files = [
-        ready_features(tmp_path / f"{width}.safetensors", width=width, regions=3, encoder=encoder)
-        for width, encoder in zip((7, 256), encoders, strict=True)
-    ]
-    with pytest.raises(ValueError, match=r"different widths: \[7, 256\]"):
-        train(recipe, [DataSource(source.path, image_features=file) for file in files], tmp_path / "run")
-
-
-def test_images_are_encoded_once_and_the_features_kept(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
-    train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    file = ImageFeatureFile(tmp_path / "run" / "run" / "image-features-eight.safetensors")
+def test_images_are_encoded_once_and_the_features_kept(overfitted: tuple[RunResult, DataSource]) -> None:
+    file = ImageFeatureFile(overfitted[0].checkpoint / "run" / "image-features-eight.safetensors")
     assert [name in file for name in "01234567"] == [True, False] * 4
-    assert file.encoder == "timm:test_efficientnet"
+    assert file.encoder == OWN
 
 
-@pytest.mark.parametrize("fine_tuned", [False, True])
-def test_a_broken_image_makes_its_post_one_without(
-    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer], fine_tuned: bool
+@pytest.mark.parametrize(("broken", "fine_tuned"), [("2", False), ("2", True), ("0246", False)])
+def test_posts_with_broken_images_have_none(
+    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer], broken: str, fine_tuned: bool
 ) -> None:
     assert source.images is not None
-    (source.images / "2.png").write_bytes(b"\x89PNG")
+    for name in broken:
+        (source.images / f"{name}.png").write_bytes(b"\x89PNG")
     train(small(recipe, max_steps=1, fine_tune_image_encoder=fine_tuned), [source], tmp_path / "run")
-    assert [part_of(trainers[0], 0).has_image(i) for i in (0, 2, 4, 6)] == [True, False, True, True]
-    assert "| eight | 8 | 3 |" in (tmp_path / "run" / "README.md").read_text("utf-8")
+    part = part_of(trainers[0], 0)
+    assert [part.has_image(int(name)) for name in "0246"] == [name not in broken for name in "0246"]
+    assert part.images() == 4 - len(broken)
+    assert f"| eight | 8 | {part.images()} |" in (tmp_path / "run" / "README.md").read_text("utf-8")
 
 
-def test_where_all_images_are_broken_training_goes_without(
-    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
-) -> None:
-    assert source.images is not None
-    for image in source.images.iterdir():
-        image.write_bytes(b"\x89PNG")
-    train(small(recipe, max_steps=1), [source], tmp_path / "run")
-    assert part_of(trainers[0], 0).images() == 0
-
-
-def test_fine_tuning_trains_on_pixels(
-    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
-) -> None:
+def test_fine_tuning_trains_on_pixels(recipe: Recipe, source: DataSource, tmp_path: Path) -> None:
     (source.path / "valid.txt").unlink()  # with it, the first of two equally bad epochs is kept
     weights = {}
     for rate in (0.0, 1e-2):

@@ -1,46 +1,35 @@
 """Killed runs and full disks: resuming yields the same bytes, and the last good checkpoint survives."""
 
 import functools
-import json
 import os
 import random
 import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import torch
 from transformers import TrainerCallback, TrainerState
 
 import training.learning.run
 from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from tests.conftest import Start
+from tests.training.learning.tiny_runs import small, trainer_with, write_recipe
 from training.cli.train import main
 from training.data.sources import DataSource
 from training.features.shards import FeatureShards
 from training.learning.run import train
-from training.learning.run_folder import last_checkpoint
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use as many threads as the killed children: sums divided differently differ in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def four_epochs(recipe: Recipe) -> Recipe:
+def three_epochs(recipe: Recipe) -> Recipe:
     """Two steps and a checkpoint each, with every source of randomness."""
-    return recipe.model_copy(update={"epochs": 4, "image_dropout": 0.3})
+    return small(recipe, epochs=3, image_dropout=0.3)
 
 
 @pytest.fixture
@@ -50,15 +39,23 @@ def source(source: DataSource) -> DataSource:
     return source
 
 
+class Whole(NamedTuple):
+    """The weights of an uninterrupted run, and how long it took."""
+
+    weights: bytes
+    seconds: float
+
+
 @pytest.fixture(scope="module")
-def expected(
-    four_epochs: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path_factory: pytest.TempPathFactory
-) -> bytes:
-    """The weights of an uninterrupted run."""
+def whole(
+    three_epochs: Recipe, write_dataset: Callable[[Path], DataSource], tmp_path_factory: pytest.TempPathFactory
+) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     source = write_dataset(folder / "eight")
     (source.path / "valid.txt").unlink()
-    return weights(train(four_epochs, [source], folder / "run").checkpoint)
+    begin = time.monotonic()
+    result = train(three_epochs, [source], folder / "run")
+    return Whole(weights(result.checkpoint), time.monotonic() - begin)
 
 
 def weights(checkpoint: Path) -> bytes:
@@ -114,70 +111,48 @@ MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_killed_while(
-    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path, moment: str
+def test_run_killed_while_resumes_to_same_bytes(
+    start: Start, three_epochs: Recipe, source: DataSource, whole: Whole, tmp_path: Path, moment: str
 ) -> None:
-    """… ends with the same bytes."""
-
     def doomed() -> None:
         setattr(*MOMENTS[moment])
-        train(four_epochs, [source], tmp_path / "run")
+        train(three_epochs, [source], tmp_path / "run")
 
     child = start(doomed)
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert not (tmp_path / "run" / "SHA256SUMS").exists()
-    assert weights(train(four_epochs, [source], tmp_path / "run", resume=True).checkpoint) == expected
+    assert weights(train(three_epochs, [source], tmp_path / "run", resume=True).checkpoint) == whole.weights
 
 
 def test_run_killed_repeatedly_ends_with_same_bytes(
-    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
+    start: Start, three_epochs: Recipe, source: DataSource, whole: Whole, tmp_path: Path
 ) -> None:
-    """Kill at random moments of a whole run's duration, so that most fall within a run."""
-    go_on = functools.partial(train, four_epochs, [source], tmp_path / "run", resume=True)
-    begin = time.monotonic()
-    train(four_epochs, [source], tmp_path / "timed")
-    whole, moments = time.monotonic() - begin, []
-    for _ in range(3):
-        child = start(go_on)
-        moments.append(random.uniform(0, whole))
-        child.join(moments[-1])
+    """Kill at random moments of a whole run's duration."""
+    resume = functools.partial(train, three_epochs, [source], tmp_path / "run", resume=True)
+    moments = [random.uniform(0, whole.seconds) for _ in range(3)]
+    for moment in moments:
+        child = start(resume)
+        child.join(moment)
         child.kill()
         child.join()
-    assert weights(go_on().checkpoint) == expected, f"killed after {moments} s"
-
-
-def test_resuming_a_finished_run_trains_no_step(
-    four_epochs: Recipe, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Trainer checks max_steps and patience only after a step, so it used to train one more."""
-    stopped = four_epochs.model_copy(update={"max_steps": 3})
-    before = weights(train(stopped, [source], tmp_path / "run").checkpoint)
-    monkeypatch.setattr(SMNERTrainer, "compute_loss", lambda *_, **__: pytest.fail("another step"))
-    assert weights(train(stopped, [source], tmp_path / "run", resume=True).checkpoint) == before
+    assert weights(resume().checkpoint) == whole.weights, f"killed after {moments} s"
 
 
 def test_full_disk_keeps_the_previous_checkpoint(
-    start: Start, four_epochs: Recipe, source: DataSource, expected: bytes, tmp_path: Path
+    start: Start, three_epochs: Recipe, source: DataSource, whole: Whole, tmp_path: Path
 ) -> None:
     """Files cannot grow beyond 20 kB after the first checkpoint."""
-    assert len(expected) > 20_000
-    keys = four_epochs.model_dump(exclude_none=True).items()
-    (tmp_path / "four.toml").write_text("".join(f"{key} = {_toml(value)}\n" for key, value in keys), "utf-8")
-    command = [str(tmp_path / "four.toml"), "--data", str(source.path), "--images", str(source.images)]
-    command += ["--output", str(tmp_path / "run")]
+    assert len(whole.weights) > 20_000
+    command = [write_recipe(three_epochs, tmp_path / "three.toml"), "--output", str(tmp_path / "run")]
+    command += ["--data", str(source.path), "--images", str(source.images)]
 
     class Fill(TrainerCallback):
         def on_save(self, *_: Any, **__: Any) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 
-    class Filling(SMNERTrainer):
-        def __init__(self, *given: Any, **more: Any) -> None:
-            super().__init__(*given, **more)
-            self.add_callback(Fill())
-
     def work() -> None:
-        vars(training.learning.run)["SMNERTrainer"] = Filling
+        vars(training.learning.run)["SMNERTrainer"] = trainer_with(Fill())
         with (tmp_path / "stderr").open("w") as sys.stderr:
             status = main(command)
         (tmp_path / "status").write_text(str(status), "utf-8")
@@ -192,11 +167,7 @@ def test_full_disk_keeps_the_previous_checkpoint(
     checkpoints = tmp_path / "run" / "run" / "checkpoints"
     assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-2"]
     assert main([*command, "--resume"]) == 0
-    assert weights(tmp_path / "run") == expected
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    assert weights(tmp_path / "run") == whole.weights
 
 
 def test_sigterm_ends_a_run_like_ctrl_c(
@@ -206,28 +177,3 @@ def test_sigterm_ends_a_run_like_ctrl_c(
     monkeypatch.setattr("training.cli.train.train", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     assert main(["compact", "--data", str(source.path), "--output", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "smner-train: interrupted; the same command with --resume continues it\n"
-
-
-def test_incomplete_checkpoints_are_removed(tmp_path: Path) -> None:
-    for step, content in ((2, WHOLE), (4, WHOLE), (6, WHOLE[:-1]), (8, None)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if content is not None:
-            (folder / "trainer_state.json").write_text(content, "utf-8")
-    found = last_checkpoint(tmp_path)
-    assert found is not None
-    assert (found.checkpoint, found.finished, found.best) == (
-        str(tmp_path / "checkpoint-4"),
-        False,
-        str(tmp_path / "b"),
-    )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-4"]
-
-
-WHOLE = json.dumps(
-    {"best_model_checkpoint": "b", "stateful_callbacks": {"TrainerControl": {"args": {"should_training_stop": False}}}}
-)
-
-
-def test_without_checkpoints_nothing_is_resumed(tmp_path: Path) -> None:
-    assert last_checkpoint(tmp_path / "nowhere") is None

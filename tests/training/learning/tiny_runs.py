@@ -1,18 +1,13 @@
-"""Variations of the tiny run: recipes, features, and what ends it early."""
+"""What tests of runs use: variations of the tiny recipe, ready features, and what a run leaves."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 
-import training.learning.images
-import training.learning.run
 from training.data.dataset import PostDataset
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
@@ -23,30 +18,31 @@ def part_of(trainer: SMNERTrainer, place: int) -> PostDataset:
     return list(trainer.train_sets.values())[place]
 
 
-class Killed(BaseException):
-    """What ends a run from outside."""
+def trainer_with(callback: TrainerCallback) -> type[SMNERTrainer]:
+    """A trainer class whose trainers have one more callback."""
 
-
-@contextmanager
-def killed_after_first_epoch() -> Iterator[None]:
-    """Runs are killed when their first checkpoint has been written."""
-
-    class Kill(TrainerCallback):
-        def on_save(self, *_: Any, **__: Any) -> None:
-            raise Killed
-
-    class Doomed(SMNERTrainer):
+    class Watched(SMNERTrainer):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.add_callback(Kill())
+            self.add_callback(callback)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.learning.run, "SMNERTrainer", Doomed)
-        yield
+    return Watched
 
 
 def small(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe.model_copy(update=changes)
+
+
+def write_recipe(recipe: Recipe, path: Path) -> str:
+    """Write it as a TOML file; returns its path."""
+    keys = recipe.model_dump(exclude={"name"}, exclude_none=True)
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items()), "utf-8")
+    return str(path)
+
+
+def logged(output: Path) -> list[dict[str, Any]]:
+    """What a run has logged."""
+    return [json.loads(line) for line in (output / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def ready_features(
