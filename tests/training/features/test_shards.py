@@ -67,9 +67,24 @@ def test_a_kill_loses_one_shard_at_most(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 MEASURE_MEMORY = """
-import resource, sys, torch
+import sys, torch
 from pathlib import Path
 from training.features.shards import FeatureShards
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3  # megabytes
+
+shards = FeatureShards(Path(sys.argv[1]), [str(i) for i in range(100)], {"encoder": "timm:some"}, size=10)
+features = torch.ones(10, 50, 10_000, dtype=torch.float16)
+before = peak()
+for shard, names in shards.begin():
+    shards.write(shard, names, features)
+written = peak()
+shards.merge()
+print(written - before, peak() - before)
+"""
+
 
 def test_merging_holds_the_features_once(tmp_path: Path) -> None:
     """In the memory of a new process, 100 MB of features in shards of 10 MB."""

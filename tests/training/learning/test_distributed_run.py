@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
 from model.modeling.bottleneck import Gaussian
 from tests.conftest import Start
 from tests.training.learning.tiny_runs import small, write_recipe
-from training.cli import train as smner_train
 from training.data.sources import DataSource
 from training.learning.network import build
 from training.learning.run import train
@@ -84,10 +84,10 @@ def assert_same_run(recipe: Recipe, one: Path, two: Path) -> None:
 def test_torchrun_with_two_processes_equals_one(
     quiet: Recipe, twelve: DataSource, noiseless: None, start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """``torchrun`` forks here, so that nothing is imported again."""
+    """torchrun forks its workers here, which saves importing everything twice."""
     half = write_recipe(small(quiet, batch_size=2), tmp_path / "half.toml")
     command = ["--standalone", "--nproc-per-node", "2", "--start-method", "fork", "--run-path"]
-    command += [smner_train.__file__, half, "--output", str(tmp_path / "two")]
+    command += [str(files("training") / "__main__.py"), half, "--output", str(tmp_path / "two")]
     command += ["--data", str(twelve.path), "--images", str(twelve.images)]
     agent = start(functools.partial(torchrun.main, command))
     agent.join()

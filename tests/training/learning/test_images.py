@@ -35,7 +35,7 @@ FOREIGN, OWN = "foreign", "timm:test_efficientnet"
 def test_features_that_do_not_fit_are_refused(
     recipe: Recipe, source: DataSource, tmp_path: Path, files: list[Any], changes: dict[str, Any], message: str
 ) -> None:
-    """Before the folder is taken: else it would hold another run when the mistake is corrected."""
+    """Before the folder is claimed: otherwise the corrected command would be refused."""
     sources = [source] * len(files)
     for i, made in enumerate(files):
         if made is not None:

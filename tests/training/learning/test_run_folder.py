@@ -55,7 +55,7 @@ def test_resume_with_other_data_is_refused(begin: Begin, source: DataSource) -> 
 
 
 def test_resume_with_other_images_is_refused(begin: Begin, source: DataSource) -> None:
-    """Left out, replaced by one of the same size, or gone: each gave other weights without a word."""
+    """Left out, replaced by one of equal size, or deleted: each silently gave other weights."""
     assert source.images is not None
     begin(source)
     image = source.images / "0.png"
@@ -82,7 +82,7 @@ def test_resume_with_other_image_features_is_refused(begin: Begin, source: DataS
 
 
 def test_incomplete_checkpoints_are_removed(tmp_path: Path) -> None:
-    """A run killed while the trainer saved could not be resumed, though the checkpoint before was whole."""
+    """A run killed while Trainer saved could not be resumed from the previous, complete checkpoint."""
     for step, content in ((2, WHOLE), (4, WHOLE), (6, WHOLE[:-1]), (8, None)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
