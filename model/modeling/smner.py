@@ -149,7 +149,7 @@ class SMNER(PreTrainedModel):
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)  # H_t, (B, T, d)
         spans = enumerate_spans(morphs != Morph.PADDING, self.config.max_span_width)
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t, (R, d)
-        image = self._project_images(image_mask, pixel_values, image_features, image_feature_mask)  # H_v
+        image = self._project_images(image_mask, pixel_values, image_features, image_feature_mask)  # H_v, (B, 1 + m, d)
         aligned: Aligned | None = None
         if self.bottleneck is not None:
             aligned = self.bottleneck(states[:, 0], image and image.states[:, 0])  # z_t, z_v, (B, d)
@@ -198,16 +198,16 @@ class SMNER(PreTrainedModel):
         no_image = self.no_image.expand(len(states), 1, -1)  # (B, 1, d)
         if image is None:
             return _ImageStates(no_image, states.new_ones(len(states), 1, dtype=torch.bool))
-        sample = image.states[:, 0] if aligned is None else aligned.image_sample
+        sample = image.states[:, 0] if aligned is None else aligned.image_sample  # (B, d)
         assert sample is not None  # there is an image
         whole = torch.where(image.mask[:, :1, None], sample[:, None], no_image)  # (B, 1, d)
-        mask = torch.cat([torch.ones_like(image.mask[:, :1]), image.mask[:, 1:]], 1)
-        return _ImageStates(torch.cat([whole, image.states[:, 1:]], 1), mask)
+        mask = torch.cat([torch.ones_like(image.mask[:, :1]), image.mask[:, 1:]], 1)  # (B, 1 + m)
+        return _ImageStates(torch.cat([whole, image.states[:, 1:]], 1), mask)  # (B, 1 + m, d)
 
     def _attend(self, span_states: Tensor, keys: "_ImageStates", spans: Spans, *, output_weights: bool) -> Attended:
         """Apply CMA; without it every span gets its post's z_v."""
         if self.cross_modal_attention is None:
-            return Attended(keys.states[:, 0].index_select(0, spans.posts), None)
+            return Attended(keys.states[:, 0].index_select(0, spans.posts), None)  # (B, d) → (R, d)
         attended: Attended = self.cross_modal_attention(
             span_states, keys.states, keys.mask, spans, output_weights=output_weights
         )

@@ -57,7 +57,7 @@ class SpanEncoder(nn.Module):
         represented = represented + lasts.flatten(0, 1).index_select(0, before + ends)
         represented = represented + lengths.index_select(0, ends - starts)
         if self.pool is not None:
-            largest = _largest(_take(states, word_starts), self.max_span_width)
+            largest = _largest(_take(states, word_starts), self.max_span_width)  # (B, S, d)
             represented = represented + self.pool(spans.select(largest))
         return represented + _counts(morphs, posts, starts, ends).to(kinds.dtype) @ kinds
 

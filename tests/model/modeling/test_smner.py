@@ -80,11 +80,17 @@ def test_attention_keys_are_z_v_and_regions(smner: SMNER, batch: Batch) -> None:
     assert mask.tolist() == [[True] * 5, [True, False, False, False, False], [True] * 5]
 
 
-def test_the_text_posterior_reads_cls_not_the_pooler(smner: SMNER, batch: Batch) -> None:
+def test_posteriors_read_cls_and_the_whole_image(smner: SMNER, batch: Batch) -> None:
+    """Not the pooler and not the regions; in evaluation the samples are the means."""
     states = smner.text_encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
     assert smner.bottleneck is not None
-    expected = smner.bottleneck.text_posterior(states[:, 0])
-    torch.testing.assert_close(smner(**batch).text_posterior, expected)
+    output, mask = smner(**batch), batch["image_mask"]
+    torch.testing.assert_close(output.text_posterior, smner.bottleneck.text_posterior(states[:, 0]))
+    expected = smner.bottleneck.image_posterior(image_states(smner, batch)[:, 0])
+    torch.testing.assert_close(output.image_posterior.select(mask), expected.select(mask))
+    assert torch.equal(output.text_sample, output.text_posterior.mean)
+    assert torch.equal(output.image_sample, output.image_posterior.mean)
+    assert torch.equal(output.image_mask, mask)
 
 
 def test_the_classifier_reads_spans_beside_what_they_saw(smner: SMNER, batch: Batch) -> None:
@@ -99,7 +105,9 @@ def test_without_cmib_h_v_g_replaces_z_v(ablated: Callable[..., SMNER], batch: B
     _, keys, _, _ = inputs_of(model.cross_modal_attention, model, batch)
     torch.testing.assert_close(keys[[0, 2]], image_states(model, batch)[[0, 2]])
     output = model(**batch)
-    assert (model.bottleneck, output.text_posterior, output.image_posterior, output.image_sample) == (None,) * 4
+    assert (model.bottleneck, output.text_posterior, output.image_posterior) == (None,) * 3
+    assert (output.text_sample, output.image_sample) == (None,) * 2
+    assert torch.equal(output.image_mask, batch["image_mask"])
 
 
 def test_without_cma_every_span_gets_z_v(ablated: Callable[..., SMNER], batch: Batch) -> None:
@@ -159,6 +167,7 @@ def test_all_false_image_mask_equals_no_images(smner: SMNER, texts: Batch, key: 
     output = smner(**texts, image_mask=torch.zeros(3, dtype=torch.bool), **{key: torch.randn(size)})
     assert torch.equal(output.logits, smner(**texts).logits)
     assert (output.image_posterior, output.image_sample, output.image_mask) == (None,) * 3
+    assert torch.equal(output.text_sample, output.text_posterior.mean)
 
 
 def test_pixels_and_ready_features_give_equal_logits(
@@ -218,12 +227,18 @@ def without_dropout(model: SMNER) -> SMNER:
     return model
 
 
-def test_training_draws_z_v_anew_each_time(smner: SMNER, batch: Batch) -> None:
+def test_training_draws_z_v_each_time(smner: SMNER, batch: Batch) -> None:
+    """The same sample that spans attend to is in the output, for the critic to contrast."""
     model = without_dropout(smner)
     _, first, _, _ = inputs_of(model.cross_modal_attention, model, batch)
+    torch.manual_seed(0)
     _, second, _, _ = inputs_of(model.cross_modal_attention, model, batch)
     assert not torch.equal(first[0, 0], second[0, 0])
     assert torch.equal(first[:, 1:], second[:, 1:])
+    torch.manual_seed(0)
+    output = model(**batch)
+    assert torch.equal(output.image_sample[[0, 2]], second[[0, 2], 0])
+    assert not torch.equal(output.text_sample, output.text_posterior.mean)
 
 
 def test_path_to_bottleneck_has_glorot_weights(config: SMNERConfig) -> None:
