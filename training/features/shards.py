@@ -31,7 +31,7 @@ class FeatureShards:
 
     def begin(self) -> list[tuple[Path, list[str]]]:
         """Find the shards that still have to be written, each with its ids; remove shards of other images."""
-        contents = self._folder / "contents.json"
+        contents = self._contents
         expected = json.dumps({"shards": list(self._shards.values()), "metadata": self._metadata})
         if not contents.is_file() or contents.read_text("utf-8") != expected:
             self.discard()
@@ -74,6 +74,10 @@ class FeatureShards:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
+    def _contents(self) -> Path:
+        return self._folder / "contents.json"
+
+    @property
     def _partial(self) -> Path:
         return self._folder / "partial"
 
@@ -82,6 +86,8 @@ class FeatureShards:
             save_file(tensors, self._partial, metadata)
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written ({error})") from error
+        # safetensors makes files private; this one gets the mode of any other file of this user
+        shutil.copymode(self._contents, self._partial)
         self._partial.replace(path)
 
 

@@ -66,6 +66,13 @@ def test_a_kill_loses_one_shard_at_most(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(first).isdisjoint(again)
 
 
+def test_the_file_is_as_readable_as_others(tmp_path: Path) -> None:
+    """safetensors writes files with mode 0600, which another user cannot train on."""
+    write_missing(tmp_path / "f.safetensors", [])
+    (tmp_path / "other").touch()
+    assert (tmp_path / "f.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 MEASURE_MEMORY = """
 import sys, torch
 from pathlib import Path
