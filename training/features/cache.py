@@ -62,8 +62,8 @@ def cache_images(
         OSError: the file cannot be written; finished shards remain for the next call.
     """
     named = by_id(images)
-    photos = images_sha256(named.values())
-    metadata = {"encoder": encoder.name, "fingerprint": encoder.fingerprint(), "photos": photos}
+    digest = images_sha256(named.values())
+    metadata = {"encoder": encoder.name, "fingerprint": encoder.fingerprint(), "images": digest}
     shards = FeatureShards(output, list(named), metadata, size=shard_size)
     if output.exists() and (finished := _finished(output, metadata)) is not None:
         shards.discard()  # in case the last call was killed before it could
