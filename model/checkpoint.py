@@ -1,7 +1,7 @@
 """Checkpoint folders: never half-written, read only if every file matches its checksum.
 
-A checkpoint is ``config.json``, ``model.safetensors``, the tokenizer's files, the image settings, a model card and
-``SHA256SUMS`` in the format of sha256sum(1). Loading reads no pickle and nothing outside the folder.
+A checkpoint is ``config.json``, the weights (:mod:`model.weights`), the tokenizer's files, the image settings, a model
+card and ``SHA256SUMS`` in the format of sha256sum(1). Loading reads no pickle and nothing outside the folder.
 """
 
 import hashlib
@@ -17,18 +17,29 @@ from model.errors import InvalidCheckpoint
 from model.modeling.configuration import NO_ENTITY, SMNERConfig
 from model.modeling.smner import SMNER
 from model.preprocessing.processor import IMAGE_SETTINGS_FILE, SMNERProcessor
+from model.weights import INDEX_FILE, WEIGHTS_FILE, WeightFormat, max_file_size, stored_weights
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 MODEL_CARD_FILE = "README.md"
 CHECKSUM_FILE = "SHA256SUMS"
 _PARTIAL_FOLDER = ".partial"
-REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
+REQUIRED_FILES = (CONFIG_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", MODEL_CARD_FILE)
+DEFAULT_CHECKPOINT = "smner-compact"
 
 
-def embedded_checkpoint() -> Path:
-    """The folder of ``smner-compact``, which is part of the package."""
-    return Path(str(files("model") / "smner-compact"))
+def checkpoint_folder(name: str | Path | None = None) -> Path:
+    """The folder of a checkpoint that is part of the package, by its name; any other name is a folder itself.
+
+    A folder that has the name of such a checkpoint needs its path, ``./smner-compact``.
+    """
+    bundled = bundled_checkpoints()
+    return bundled.get(DEFAULT_CHECKPOINT if name is None else str(name), Path(name or DEFAULT_CHECKPOINT))
+
+
+def bundled_checkpoints() -> dict[str, Path]:
+    """The folders of the checkpoints that are part of the package, by name."""
+    found = Path(str(files("model"))).glob(f"*/{CHECKSUM_FILE}")
+    return {path.parent.name: path.parent for path in sorted(found)}
 
 
 def file_sha256(path: Path) -> str:
@@ -37,7 +48,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str) -> None:
+def save_checkpoint(
+    folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str, weight_format: WeightFormat = "float32"
+) -> None:
     """Write a complete checkpoint into ``folder``.
 
     Everything is written to a temporary folder and flushed to disk first, so a failure leaves ``folder`` unchanged. The
@@ -50,13 +63,14 @@ def save_checkpoint(folder: Path, model: SMNER, processor: SMNERProcessor, *, mo
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        model.save_pretrained(partial)
+        weights = stored_weights(model.state_dict(), weight_format)
+        model.save_pretrained(partial, state_dict=weights, max_shard_size=max_file_size(weight_format))
         processor.save_pretrained(partial)
         (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
         write_checksums(partial)
-        # safetensors makes files private to their owner, but trainer and server may be different users
-        shutil.copymode(partial / MODEL_CARD_FILE, partial / WEIGHTS_FILE)
         for path in partial.iterdir():
+            # safetensors makes files private to their owner, but trainer and server may be different users
+            shutil.copymode(partial / MODEL_CARD_FILE, path)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         for path in sorted(partial.iterdir(), key=lambda path: path.name == CHECKSUM_FILE):
@@ -91,7 +105,8 @@ def verify_checkpoint(folder: Path) -> str:
 
 def _verify(folder: Path) -> str:
     if not folder.is_dir():
-        raise InvalidCheckpoint(f"{folder}: no such folder")
+        known = ", ".join(bundled_checkpoints())
+        raise InvalidCheckpoint(f"{folder}: no such folder; the checkpoints that come along are {known}")
     if not (folder / CHECKSUM_FILE).is_file():
         raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is incomplete")
     lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
@@ -99,6 +114,8 @@ def _verify(folder: Path) -> str:
     for name in REQUIRED_FILES:
         if name not in sums:
             raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {name}")
+    if not sums.keys() & {WEIGHTS_FILE, INDEX_FILE}:
+        raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {WEIGHTS_FILE}")
     for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
@@ -129,7 +146,7 @@ def load_model(folder: Path) -> SMNER:
             ignore_mismatched_sizes=True,  # reported, like the other problems
             output_loading_info=True,
         )
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise InvalidCheckpoint(f"{weights_file}: cannot be read ({error})") from error
     for name, stored, expected in report["mismatched_keys"]:
         if name.startswith("classifier.") and expected[0] == config.num_labels != stored[0]:

@@ -18,7 +18,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("smner-recognize", description="Recognize named entities in posts.")
     parser.add_argument("text", nargs="?", help="the post's text")
     parser.add_argument("--image", type=Path, metavar="FILE", help="the post's photo")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="checkpoint folder (default: the embedded one)")
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="folder, or name of a checkpoint that comes along (default: smner-compact)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--input", type=Path, metavar="FILE", help="posts to recognize, one JSON object per line")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the answers to --input")

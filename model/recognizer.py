@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from model.checkpoint import embedded_checkpoint, load_model, verify_checkpoint
+from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import TypedSpan, decode
 from model.device import Precision, check_precision, choose_device
 from model.entities import Attention, Entity
@@ -85,9 +85,10 @@ class Recognizer:
         batch_size: int = 16,
         fold: bool = True,
     ) -> Self:
-        """Load a checkpoint folder, or the embedded one.
+        """Load a checkpoint.
 
         Args:
+            folder: a folder, or the name of a checkpoint that comes along; ``smner-compact`` by default.
             fold: whether to make the image encoder faster without changing its answers; the model can then no longer
                 be saved. See :func:`model.modeling.image_encoder.fold_for_inference`.
 
@@ -96,7 +97,7 @@ class Recognizer:
             ValueError: there is no such device, or it lacks the precision.
         """
         check_precision(precision, choose_device(device))  # fail before the slow loading
-        path = embedded_checkpoint() if folder is None else Path(folder)
+        path = checkpoint_folder(folder)
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
         if fold and model.image_encoder is not None:  # on the CPU: GPU convolutions are too coarse to compare

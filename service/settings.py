@@ -37,8 +37,8 @@ class Settings(BaseSettings):
     """address to listen on; 127.0.0.1 is reached only from this machine, 0.0.0.0 from anywhere"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one"""
-    checkpoint: Path | None = None
-    """checkpoint folder; the embedded one if not set"""
+    checkpoint: str | None = None
+    """checkpoint folder, or the name of one that comes along: smner-compact (served if not set) or smner-base"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto (CUDA if available), cpu, cuda or cuda:N"""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from model import SMNER, Entity, Post, Recognizer, SMNERProcessor
-from model.checkpoint import embedded_checkpoint
+from model.checkpoint import checkpoint_folder
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost
 from training.data.sources import DataSource
@@ -47,7 +47,7 @@ def test_it_answers_the_same_after_a_restart(embedded: Recognizer, jpeg: bytes) 
 
 def test_the_network_runs_in_its_stored_precision(jpeg: bytes) -> None:
     """Loaded without a recognizer."""
-    folder = embedded_checkpoint()
+    folder = checkpoint_folder()
     network, processor = SMNER.from_pretrained(folder), SMNERProcessor.from_pretrained(folder)
     output = network.eval()(**processor(["Kawhi Leonard", "Toronto"], [jpeg, None]))
     assert output.logits.dtype == torch.float16

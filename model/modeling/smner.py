@@ -5,7 +5,8 @@ d width of the text encoder, h attention heads.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from model.modeling.morph_inputs import MorphInputs, text_inputs
 from model.modeling.span_encoder import SpanEncoder
 from model.modeling.spans import Spans, enumerate_spans
 from model.morphs import Morph
+from model.weights import has_8bit_weights, read_weights
 
 
 @dataclass
@@ -105,6 +107,15 @@ class SMNER(PreTrainedModel):
             init.zeros_(module.weight)
         else:
             super()._init_weights(module)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as any :class:`PreTrainedModel`, from a folder with 8-bit weights too."""
+        folder = Path(pretrained_model_name_or_path or "")
+        if not has_8bit_weights(folder):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        config = kwargs.pop("config", None) or SMNERConfig.from_pretrained(folder)
+        return super().from_pretrained(None, *args, config=config, state_dict=read_weights(folder), **kwargs)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Images (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""

@@ -17,14 +17,15 @@ from model.checkpoint import (
     CHECKSUM_FILE,
     CONFIG_FILE,
     MODEL_CARD_FILE,
-    WEIGHTS_FILE,
-    embedded_checkpoint,
+    bundled_checkpoints,
+    checkpoint_folder,
     load_model,
     save_checkpoint,
     verify_checkpoint,
     write_checksums,
 )
 from model.preprocessing.processor import IMAGE_SETTINGS_FILE
+from model.weights import WEIGHTS_FILE, round_weights
 
 FILES = [CONFIG_FILE, WEIGHTS_FILE, IMAGE_SETTINGS_FILE, "tokenizer.json", "tokenizer_config.json", MODEL_CARD_FILE]
 
@@ -174,6 +175,17 @@ def test_half_precision_weights_are_loaded_as_float32(smner: SMNER, processor: S
     torch.testing.assert_close(loaded.no_image, smner.no_image.float())
 
 
+def test_8_bit_weights_are_restored(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    stored = load_file(tmp_path / WEIGHTS_FILE)
+    assert {tensor.dtype for name, tensor in stored.items() if name.endswith(".weight") and tensor.dim() > 1} == {
+        torch.int8
+    }
+    restored = round_weights(smner.state_dict(), "int8")
+    for loaded in (load_model(tmp_path), SMNER.from_pretrained(tmp_path)):
+        torch.testing.assert_close(loaded.state_dict(), restored, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("ablation", [{"use_cmib": False}, {"use_cma": False}, {"image_encoder": None}])
 def test_ablations_are_saved_and_loaded(
     config: SMNERConfig, processor: SMNERProcessor, tmp_path: Path, ablation: dict[str, Any]
@@ -192,7 +204,7 @@ def test_a_failed_save_keeps_the_old_checkpoint(
     """It once lost its checksums first, and then its content file by file."""
     revision, files = verify_checkpoint(tiny_checkpoint), sorted(tiny_checkpoint.iterdir())
 
-    def die(folder: Path) -> None:
+    def die(folder: Path, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr({"model": smner, "processor": processor}[dying], "save_pretrained", die)
@@ -218,5 +230,12 @@ def test_loading_needs_no_network(tiny_checkpoint: Path, monkeypatch: pytest.Mon
     assert asked == []
 
 
-def test_the_embedded_checkpoint_is_inside_the_package() -> None:
-    assert embedded_checkpoint().parts[-2:] == ("model", "smner-compact")
+def test_checkpoints_that_come_along_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "smner-compact").mkdir()
+    monkeypatch.chdir(tmp_path)
+    compact = bundled_checkpoints()["smner-compact"]
+    assert compact.parts[-2:] == ("model", "smner-compact")
+    assert [checkpoint_folder(name) for name in (None, "smner-compact", Path("smner-compact"))] == [compact] * 3
+    assert checkpoint_folder("./smner-compact").resolve() == tmp_path / "smner-compact"
+    with pytest.raises(InvalidCheckpoint, match=r"smner-huge: no such folder; .* come along are .*smner-compact"):
+        Recognizer.from_pretrained("smner-huge")

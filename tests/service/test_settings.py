@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
@@ -17,7 +15,7 @@ def test_options_are_flags_and_environment_variables(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SMNER_PORT", "9001")
     monkeypatch.setenv("SMNER_CHECKPOINT", "/checkpoints/a")
     assert read_settings([]).port == 9001
-    assert read_settings([]).checkpoint == Path("/checkpoints/a")
+    assert read_settings([]).checkpoint == "/checkpoints/a"
     for name, field in Settings.model_fields.items():
         unset = "0.5" if field.annotation == float | None else "x"
         default = getattr(Settings(), name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from model import Recognizer
-from model.checkpoint import embedded_checkpoint
+from model.checkpoint import checkpoint_folder
 from training.cli.arguments import add_evaluation_arguments, recognizer_and_source
 from training.cli.command import command
 from training.data.posts import LabeledPost
@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @command("smner-figures", "Draw what a checkpoint does and how its run went.", add_arguments)
 def main(options: argparse.Namespace) -> None:
     """Draw the figures and print their paths."""
-    run = (options.checkpoint or embedded_checkpoint()) / RUN_FOLDER
+    run = checkpoint_folder(options.checkpoint) / RUN_FOLDER
     recognizer, source = recognizer_and_source(options)
     options.output.mkdir(parents=True, exist_ok=True)
     for name, figure in draw(recognizer, source, options.split, run if run.is_dir() else None):

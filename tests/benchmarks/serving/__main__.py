@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from model.checkpoint import embedded_checkpoint
+from model.checkpoint import checkpoint_folder
 from service.settings import Settings
 from tests.benchmarks.serving import scenarios
 from tests.benchmarks.serving.direct import Direct
@@ -64,7 +64,12 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.benchmarks.serving", description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", type=lambda path: Path(path).resolve(), default=embedded_checkpoint(), help="checkpoint folder")
+    add(
+        "--checkpoint",
+        type=lambda name: checkpoint_folder(name).resolve(),
+        default=checkpoint_folder(),
+        help="folder or name",
+    )
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--posts", type=int, default=600, help="distinct posts to send (%(default)s)")
     add("--clients", type=int, nargs="+", default=[1, 8, 32, 128], help="clients of each closed loop %(default)s")

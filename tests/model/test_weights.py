@@ -1,0 +1,64 @@
+"""Weights in 8 bits: what is stored, what comes back, and how large the files are."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model import SMNER, SMNERConfig, SMNERProcessor
+from model.checkpoint import load_model, save_checkpoint
+from model.weights import INDEX_FILE, has_8bit_weights, max_file_size, round_weights, stored_weights, weight_files
+
+
+def test_each_group_of_64_has_its_scale_by_hand() -> None:
+    """Two groups in a row: 127 steps of 1 and of 0.5; 5.2 is 5 steps, −10.2 is −20 steps."""
+    row = torch.zeros(1, 128)
+    row[0, 0], row[0, 1], row[0, 64], row[0, 65] = 127, 5.2, 63.5, -10.2
+    stored = stored_weights({"a": row}, "int8")
+    assert stored["a.scale"].tolist() == [[1, 0.5]]
+    assert stored["a"][0, [0, 1, 64, 65]].tolist() == [127, 5, 127, -20]
+    assert round_weights({"a": row}, "int8")["a"][0, [0, 1, 64, 65]].tolist() == [127, 5, 63.5, -10]
+
+
+def test_odd_shapes_have_a_scale_per_row() -> None:
+    kernel = torch.randn(6, 4, 3, 3)
+    stored = stored_weights({"a": kernel, "b": torch.randn(6), "n": torch.tensor(3)}, "int8")
+    assert (stored["a"].shape, stored["a.scale"].shape) == ((6, 4, 3, 3), (6, 1))
+    assert (stored["b"].dtype, stored["n"].dtype) == (torch.float32, torch.int64)
+
+
+def test_zeros_and_tiny_weights_stay_finite() -> None:
+    weights = torch.tensor([[0.0, 0.0], [1e-9, -1e-9], [3e4, 1.0]])
+    restored = round_weights({"a": weights}, "int8")["a"]
+    torch.testing.assert_close(restored, weights, atol=120, rtol=0)
+    assert restored[:2].abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_not_finite_is_not_hidden(bad: float) -> None:
+    restored = round_weights({"a": torch.tensor([[1.0, bad], [1.0, 2.0]])}, "int8")["a"]
+    assert not restored[0].isfinite().all()
+
+
+def test_rounding_twice_changes_nothing() -> None:
+    once = round_weights({"a": torch.randn(50, 192)}, "int8")
+    torch.testing.assert_close(round_weights(once, "int8"), once)
+
+
+def test_several_files_are_read_as_one(
+    smner: SMNER, processor: SMNERProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.checkpoint.max_file_size", lambda _: "100KB")
+    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    files = weight_files(tmp_path)
+    assert len(files) > 1
+    assert (tmp_path / INDEX_FILE).is_file()
+    assert has_8bit_weights(tmp_path)
+    stored = stored_weights(smner.state_dict(), "int8")
+    torch.testing.assert_close({k: v for path in files for k, v in load_file(path).items()}, stored)
+    torch.testing.assert_close(load_model(tmp_path).state_dict(), round_weights(smner.state_dict(), "int8"))
+
+
+def test_only_8_bit_files_are_kept_small(config: SMNERConfig) -> None:
+    assert (max_file_size("int8"), max_file_size("float16")) == ("95MB", "100GB")
