@@ -37,15 +37,25 @@ def add_data_arguments(parser: argparse.ArgumentParser, *, required: bool) -> No
     add("--image-features", metavar="FILE", help="ready image features of the --data before it")
 
 
+def add_texts_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--texts``, which :func:`data_sources` reads."""
+    parser.add_argument(
+        "--texts", type=Path, action="append", metavar="FILE",
+        help="file whose texts alone a teacher explains: a post in each line, or data whose tags are dropped; "
+        "may be repeated",
+    )  # fmt: skip
+
+
 def data_sources(options: argparse.Namespace) -> list[DataSource]:
-    """The sources given with ``--data``."""
-    return [DataSource(**source) for source in options.data or ()]
+    """The sources given with ``--data`` and ``--texts``."""
+    texts = getattr(options, "texts", None) or ()
+    return [*(DataSource(**own) for own in options.data or ()), *(DataSource(path, texts=True) for path in texts)]
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a checkpoint and the split to run it on; :func:`recognizer_and_source` reads them."""
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="checkpoint folder; the embedded one if not given"
+        "--checkpoint", metavar="DIR", help="folder, or name of a checkpoint that comes along (smner-compact)"
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with SPLIT.txt or SPLIT.jsonl")
     parser.add_argument("--split", required=True, help="train, valid, test, or the stem of another file in the folder")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from training.cli.arguments import add_data_arguments, data_sources
+from training.cli.arguments import add_data_arguments, add_texts_argument, data_sources
 from training.cli.command import command
 from training.learning.distributed import join_processes
 from training.learning.run import train
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("recipe", help=f"a recipe's name ({', '.join(recipe_names())}) or a .toml file")
     add_data_arguments(parser, required=True)
+    add_texts_argument(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the run's checkpoint")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change the recipe")
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --output")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.errors import InvalidPost, TextTooLong
-from model.modeling.spans import enumerate_spans, span_index
+from model.modeling.spans import Spans, enumerate_spans, span_index
 from model.morphs import Morph
 from model.preprocessing.processor import Batch, SMNERProcessor, TokenizedText
 from training.data.errors import UnusablePost
@@ -20,11 +20,15 @@ IGNORED = -100  # label of spans that do not count in the loss
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An encoded post with its entities, and its image as features or as uint8 pixels (3, size, size)."""
+    """An encoded post with its entities, and its image as features or as uint8 pixels (3, size, size).
+
+    ``teacher_logits`` is that of :class:`training.data.posts.LabeledPost`.
+    """
 
     text: TokenizedText
     entities: tuple[TypedWords, ...] | None
     image: ImageFeatures | Tensor | None
+    teacher_logits: Tensor | None = None
 
 
 class PostDataset(Dataset[Example]):
@@ -61,7 +65,7 @@ class PostDataset(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         post = self.posts[index]
-        return Example(self.texts[index], post.entities, self._image(index))
+        return Example(self.texts[index], post.entities, self._image(index), post.teacher_logits)
 
     def has_image(self, index: int) -> bool:
         """Whether the post has an image that can be used."""
@@ -118,7 +122,8 @@ def _encoded(post: LabeledPost, processor: SMNERProcessor) -> TokenizedText:
 class Collator:
     """Turns examples into the batch of :meth:`model.SMNER.forward` plus ``labels``, (B, S) int64.
 
-    Padding spans and all spans of untagged posts are labeled IGNORED.
+    Padding spans and all spans of untagged posts are labeled IGNORED. If a post has a teacher's logits, the batch also
+    has ``teacher_logits`` (B, S, 1 + types) float and ``taught`` (B, S) bool, True where a span has them.
     """
 
     def __init__(self, processor: SMNERProcessor, label2id: Mapping[str, int], max_span_width: int) -> None:
@@ -129,7 +134,10 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Pad and label."""
         batch = self.inputs(examples)
-        batch["labels"] = self._labels(examples, batch["morphs"] != Morph.PADDING)
+        spans = enumerate_spans(batch["morphs"] != Morph.PADDING, self._max_span_width)
+        batch["labels"] = self._labels(examples, spans, words=batch["morphs"].shape[1])
+        if any(example.teacher_logits is not None for example in examples):
+            batch["teacher_logits"], batch["taught"] = self._teacher_logits(examples, spans)
         return batch
 
     def inputs(self, examples: Sequence[Example]) -> Batch:
@@ -148,9 +156,8 @@ class Collator:
             batch["image_feature_mask"][row] = mask
         return batch
 
-    def _labels(self, examples: Sequence[Example], word_mask: Tensor) -> Tensor:
-        words = word_mask.shape[1]
-        labels = torch.where(enumerate_spans(word_mask, self._max_span_width).mask, 0, IGNORED)
+    def _labels(self, examples: Sequence[Example], spans: Spans, *, words: int) -> Tensor:
+        labels = torch.where(spans.mask, 0, IGNORED)
         for row, example in enumerate(examples):
             if example.entities is None:
                 labels[row] = IGNORED
@@ -159,3 +166,14 @@ class Collator:
                 if index is not None:  # a wider entity cannot be learned; evaluation counts it as a miss
                     labels[row, index] = self._label2id[entity.type]
         return labels
+
+    def _teacher_logits(self, examples: Sequence[Example], spans: Spans) -> tuple[Tensor, Tensor]:
+        logits = torch.zeros(*spans.mask.shape, len(self._label2id))
+        taught = torch.zeros_like(spans.mask)
+        for row, example in enumerate(examples):
+            if example.teacher_logits is not None:
+                real = spans.mask[row]
+                starts, ends = spans.starts[real], spans.ends[real]
+                logits[row, real] = example.teacher_logits[starts, ends - starts].float()
+                taught[row] = real
+        return logits, taught

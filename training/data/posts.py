@@ -1,12 +1,16 @@
 """Posts as training and evaluation see them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from torch import Tensor
 
 from model.modeling.configuration import ENTITY_TYPES
 from model.preprocessing.words import split_words
+
+Casing = Literal["lower", "upper"]
 
 
 class TypedWords(NamedTuple):
@@ -30,6 +34,7 @@ class LabeledPost:
 
     ``unusable_image`` is an image that the post names but that cannot be used. ``image_id`` is the image's id in an
     image-feature file, by default the post's own. ``place`` is the file and line that the post was read from.
+    ``teacher_logits`` are a teacher's logits, (words, widths, 1 + types) float16 by first word and width − 1.
     """
 
     id: str
@@ -39,6 +44,7 @@ class LabeledPost:
     unusable_image: UnusableImage | None = None
     image_id: str | None = None
     place: tuple[Path, int] | None = None
+    teacher_logits: Tensor | None = field(default=None, compare=False, repr=False)
 
     def mention(self, entity: TypedWords) -> str:
         """The entity's words in lower case, by which mentions seen in training are recognized."""
@@ -81,6 +87,11 @@ def split_retweet(post: LabeledPost) -> LabeledPost:
         TypedWords(moved[start][0], moved[end][1], kind) for start, end, kind in post.entities
     )
     return replace(post, words=tuple(words), entities=entities)
+
+
+def recased(post: LabeledPost, casing: Casing) -> LabeledPost:
+    """Copy a post in small letters or in capitals; all else stays."""
+    return replace(post, words=tuple(word.lower() if casing == "lower" else word.upper() for word in post.words))
 
 
 def is_tag(tag: str) -> bool:

@@ -1,8 +1,10 @@
 """Reading data files: CoNLL, with or without IMGID lines, and JSON lines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from model.preprocessing.words import split_words
 from training.data.errors import InvalidLine
 from training.data.images import find_image
 from training.data.json_lines import read_json_line
@@ -18,6 +20,23 @@ def read_posts(path: Path, images: Path | None = None) -> list[LabeledPost]:
     if path.suffix != ".jsonl":
         return list(_conll(path, images))
     return [read_json_line(path, number, line, images) for number, line in _lines(path) if line.strip()]
+
+
+def read_texts(path: Path) -> list[LabeledPost]:
+    """Read posts' texts alone, from a text file with one in each line or from a data file, whose tags are dropped.
+
+    Raises:
+        InvalidLine: a line is not UTF-8, or malformed in a data file.
+    """
+    first = next((line for _, line in _lines(path) if line.strip()), "")
+    if path.suffix == ".jsonl" or "\t" in first or first.startswith("IMGID:"):
+        return [replace(post, entities=None, image=None, unusable_image=None) for post in read_posts(path)]
+    split = ((number, split_words(line)) for number, line in _lines(path))
+    return [
+        LabeledPost(f"line {number}", tuple(word.text for word in words), None, place=(path, number))
+        for number, words in split
+        if words
+    ]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

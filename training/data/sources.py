@@ -6,12 +6,14 @@ from pathlib import Path
 from model.checkpoint import file_sha256
 from training.data.errors import UnusableSplit
 from training.data.posts import LabeledPost
-from training.data.readers import read_posts
+from training.data.readers import read_posts, read_texts
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
     """A dataset folder with ``SPLIT.txt`` or ``SPLIT.jsonl`` files, or a single such file of training data.
+
+    With ``texts`` it is a file of training posts whose texts alone are read (:func:`training.data.readers.read_texts`).
 
     Images come from the folder ``images``, or ready features from the file ``image_features``; without either, a JSON
     line may still name its own image.
@@ -20,11 +22,14 @@ class DataSource:
     path: Path
     images: Path | None = None
     image_features: Path | None = None
+    texts: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a mistyped folder, which would silently mean posts without images."""
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such file or folder")
+        if self.texts and not self.path.is_file():
+            raise FileNotFoundError(f"{self.path}: not a file of texts")
         if self.images is not None and not self.images.is_dir():
             raise NotADirectoryError(f"{self.images}: no such folder of photos")
 
@@ -49,7 +54,7 @@ class DataSource:
         path = self.file(split)
         if path is None:
             raise FileNotFoundError(f"{self.path}: no {split}.txt or {split}.jsonl")
-        return read_posts(path, self.images)
+        return read_texts(path) if self.texts else read_posts(path, self.images)
 
     def checksum(self, split: str) -> str | None:
         """SHA-256 of the split's file, None without one."""

@@ -1,13 +1,16 @@
 """What a run trains on: the posts of all its sources, some of them held out."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+import random
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
+
+from torch import Tensor
 
 from training.data.errors import UnusablePost, UnusableSplit
-from training.data.posts import LabeledPost, UnusableImage, entity_types, split_retweet
+from training.data.posts import Casing, LabeledPost, UnusableImage, entity_types, recased, split_retweet
 from training.data.sources import DataSource
 
 
@@ -15,7 +18,8 @@ from training.data.sources import DataSource
 class Part:
     """The posts of one source; ``valid`` has the tagged posts of its valid split and is empty without one.
 
-    ``checksums`` has the SHA-256 of each file that was read, by what it is for. ``untagged_valid`` counts the posts of
+    ``checksums`` has the SHA-256 of each file that was read, by what it is for. ``texts`` says that the source is a
+    file of texts. ``untagged_valid`` counts the posts of
     the valid split without tags, ``held_out`` those that are kept out of training.
     """
 
@@ -24,6 +28,7 @@ class Part:
     valid: list[LabeledPost]
     image_features: Path | None
     checksums: dict[str, str]
+    texts: bool = False
     untagged_valid: int = 0
     held_out: int = 0
 
@@ -65,10 +70,18 @@ class TrainingData:
     held_out: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, sources: Sequence[DataSource], *, held_out: int, split_retweets: bool = False) -> Self:
-        """Read every source and hold out ``held_out`` posts without tags.
+    def read(
+        cls,
+        sources: Sequence[DataSource],
+        *,
+        held_out: int,
+        split_retweets: bool = False,
+        max_texts: int | None = None,
+    ) -> Self:
+        """Read every source and hold out ``held_out`` posts without tags, none of them from a file of texts.
 
-        ``split_retweets`` applies :func:`training.data.posts.split_retweet` to the training posts.
+        Of each such file, ``max_texts`` posts are kept. ``split_retweets`` applies
+        :func:`training.data.posts.split_retweet` to the training posts.
 
         Raises:
             FileNotFoundError: a train split is missing.
@@ -80,16 +93,20 @@ class TrainingData:
         for name, source in zip(_distinct(names), sources, strict=True):
             valid = source.read("valid") if source.file("valid") else []
             tagged = [post for post in valid if post.entities is not None]
+            train = source.read("train")
+            if source.texts and max_texts is not None:
+                train = chosen_by_hash(train, max_texts)
             part = Part(
                 name=name,
-                train=[split_retweet(post) if split_retweets else post for post in source.read("train")],
+                train=[split_retweet(post) if split_retweets else post for post in train],
                 valid=tagged,
                 image_features=source.image_features,
+                texts=source.texts,
                 checksums=source.checksums(),
                 untagged_valid=len(valid) - len(tagged),
             )
             parts.append(part)
-        chosen = held_out_posts([post for part in parts for post in part.train], held_out)
+        chosen = held_out_posts([post for part in parts if not part.texts for post in part.train], held_out)
         data = cls([_hold_out(part, chosen) for part in parts], sorted(post.id for post in chosen))
         if not data.types:
             raise UnusableSplit(None, None, f"no entity is tagged in the training data of {', '.join(names)}", names)
@@ -124,25 +141,43 @@ class TrainingData:
         )
         return TrainingData([part for part in changed if part.train])
 
-    def tagged_by(self, tagger: Callable[[list[LabeledPost]], list[LabeledPost]]) -> "TrainingData":
-        """Replace the untagged training posts by what ``tagger`` makes of them."""
+    def taught(self, logits: Sequence[Tensor]) -> "TrainingData":
+        """Give each training post, in the order of the parts, its teacher's logits."""
+        own = iter(logits)
+        taught = [[replace(post, teacher_logits=next(own)) for post in part.train] for part in self.parts]
+        return replace(self, parts=[replace(part, train=posts) for part, posts in zip(self.parts, taught, strict=True)])
 
-        def tag(posts: list[LabeledPost]) -> list[LabeledPost]:
-            tagged = [post for post in posts if post.entities is not None]
-            return tagged + tagger([post for post in posts if post.entities is None])
+    def with_recased(self, share: float, seed: int) -> "TrainingData":
+        """Add copies in small letters of a random share of the training posts, and copies in capitals of another.
 
-        return replace(self, parts=[replace(part, train=tag(part.train)) for part in self.parts])
+        The copies have no image: InfoNCE would contrast them with the image of their own original.
+        """
+        draw = random.Random(seed)  # noqa: S311 - nothing secret
+
+        def copy(post: LabeledPost, casing: Casing) -> LabeledPost:
+            own = replace(post, id=f"{post.id} ({casing})", image=None, unusable_image=None, image_id=None)
+            return recased(own, casing)
+
+        def add(posts: list[LabeledPost]) -> list[LabeledPost]:
+            count = round(share * len(posts))
+            return posts + [copy(post, casing) for casing in get_args(Casing) for post in draw.sample(posts, count)]
+
+        return replace(self, parts=[replace(part, train=add(part.train)) for part in self.parts])
 
 
 def held_out_posts(posts: Iterable[LabeledPost], count: int) -> list[LabeledPost]:
-    """Choose, in their given order, the ``count`` posts without tags whose ids have the smallest SHA-256.
+    """Choose ``count`` posts without tags by :func:`chosen_by_hash`."""
+    return chosen_by_hash([post for post in posts if post.entities is None], count)
+
+
+def chosen_by_hash(posts: Sequence[LabeledPost], count: int) -> list[LabeledPost]:
+    """Choose, in their given order, the ``count`` posts whose ids have the smallest SHA-256.
 
     The choice does not depend on that order.
     """
-    untagged = [post for post in posts if post.entities is None]
-    ranked = sorted(untagged, key=lambda post: hashlib.sha256(post.id.encode()).digest())
+    ranked = sorted(posts, key=lambda post: hashlib.sha256(post.id.encode()).digest())
     chosen = set(map(id, ranked[:count]))  # by object: several posts may share an id
-    return [post for post in untagged if id(post) in chosen]
+    return [post for post in posts if id(post) in chosen]
 
 
 def _check_types(post: LabeledPost, known: Sequence[str]) -> None:

@@ -18,7 +18,6 @@ def model_card(
     images: Mapping[str, int],
     checksums: Mapping[str, str | None],
     held_out: int,
-    taught: bool,
 ) -> str:
     """Markdown with the front matter that the Hugging Face hub reads.
 
@@ -27,7 +26,6 @@ def model_card(
         posts, images: training posts of each source, and how many have a usable image.
         checksums: SHA-256 of each source's training file.
         held_out: untagged posts kept out of training.
-        taught: whether the recipe's teacher tagged the others.
     """
     benchmark = any(_BENCHMARK.fullmatch(name) for name in posts)
     modules = [name for name, used in (("CMIB", recipe.use_cmib), ("CMA", recipe.use_cma)) if used]
@@ -36,11 +34,16 @@ def model_card(
         f"| {name} | {s.precision:.4f} | {s.recall:.4f} | {s.f1:.4f} | {s.support} |" for name, s in scores.items()
     )
     keys = "\n".join(f"| {key} | {_public(value)} |" for key, value in recipe.model_dump().items())
-    tagged = (
-        f"Posts without tags were tagged by a text-only model (recipe `{_public(recipe.teacher)}`) trained on the "
-        f"tagged ones; {held_out} of them were kept out of training.\n"
-    )
-    kept_out = f"{held_out} posts without tags were kept out of training.\n" if held_out else ""
+    notes = []
+    if recipe.teacher is not None:
+        notes.append(
+            f"A text-only model, `{_public(recipe.teacher)}`, taught the network its span scores on all of these "
+            "posts, and is all that it learned from on posts without tags."
+        )
+    if held_out:
+        notes.append(f"{held_out} posts without tags were kept out of training.")
+    if recipe.casing_share:
+        notes.append(f"{recipe.casing_share:.0%} of the posts were also seen in small letters, as many in capitals.")
     return _CARD.format(
         name=recipe.name,
         parameters=f"{parameters / 1e6:.1f}",
@@ -49,7 +52,7 @@ def model_card(
         text_encoder=_public(recipe.text_encoder),
         image_encoder=recipe.image_encoder,
         data=data,
-        teacher=tagged if taught else kept_out,
+        notes="".join(f"{note}\n" for note in notes),
         figures=figures or "| – | – | – | – | – |",
         keys=keys,
         width=recipe.max_span_width,
@@ -90,7 +93,7 @@ Text encoder `{text_encoder}`, image encoder `{image_encoder}`.
 | --- | --- | --- | --- |
 {data}
 
-{teacher}
+{notes}
 ## Figures
 
 Entity-level, exact span and type, on the valid splits{chosen}:

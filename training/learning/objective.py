@@ -1,4 +1,4 @@
-"""What training minimizes: L = L_cls + λ (InfoNCE + β KL), eq. 2, 15 and 16, and R-Drop on top.
+"""What training minimizes: L = L_cls + λ (InfoNCE + β KL), eq. 2, 15 and 16; distillation and R-Drop on top.
 
 Notation: B posts, S spans, d width of the text encoder.
 """
@@ -43,6 +43,8 @@ class Objective(nn.Module):
         cmib_beta: β of eq. 2.
         consistency_weight: weight of the divergence between two passes (R-Drop, Liang et al. 2021); 0 runs one pass.
         image_dropout: chance in [0, 1) of dropping a post's image, independently in each pass.
+        distillation_weight: share of the teacher in the loss of a span that also has a label, in [0, 1].
+        distillation_temperature: of the teacher's and the student's distributions.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Objective(nn.Module):
         cmib_beta: float,
         consistency_weight: float = 0.0,
         image_dropout: float = 0.0,
+        distillation_weight: float = 0.5,
+        distillation_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -62,6 +66,8 @@ class Objective(nn.Module):
         self.cmib_beta = cmib_beta
         self.consistency_weight = consistency_weight
         self.image_dropout = image_dropout
+        self.distillation_weight = distillation_weight
+        self.distillation_temperature = distillation_temperature
 
     @classmethod
     def of(cls, network: SMNER, recipe: Recipe) -> Self:
@@ -73,22 +79,34 @@ class Objective(nn.Module):
             cmib_beta=recipe.cmib_beta,
             consistency_weight=recipe.consistency_weight,
             image_dropout=recipe.image_dropout,
+            distillation_weight=recipe.distillation_weight,
+            distillation_temperature=recipe.distillation_temperature,
         )
 
     def forward(self, batch: Batch) -> Losses:
-        """Compute the loss of a batch; an untagged post contributes only to the bottleneck and the divergence.
+        """Compute the loss of a batch.
+
+        A post without tags and without a teacher's logits contributes only to the bottleneck and the divergence.
 
         Args:
-            batch: the inputs of :meth:`model.SMNER.forward` and ``labels`` (B, S) int64, the class of each span or
-                IGNORED.
+            batch: what :class:`training.data.dataset.Collator` makes.
         """
         passes = 2 if self.consistency_weight else 1
         # both passes in one forward: DDP allows only one a step if a parameter may stay unused
         repeated = {key: torch.cat([tensor] * passes) for key, tensor in batch.items()}  # (passes · B, …)
         labels = repeated.pop("labels")
+        teacher_logits, taught = repeated.pop("teacher_logits", None), repeated.pop("taught", None)
         output: SMNEROutput = self.network(**self._drop_images(repeated))
         assert output.logits is not None
-        spans = span_cross_entropy(output.logits, labels, no_entity_weight=self.no_entity_weight)
+        spans = span_loss(
+            output.logits,
+            labels,
+            teacher_logits,
+            taught,
+            no_entity_weight=self.no_entity_weight,
+            distillation_weight=self.distillation_weight,
+            temperature=self.distillation_temperature,
+        )
         info_nce, kl, rank = self._bottleneck(output, passes)
         total = spans + self.cmib_weight * (info_nce + self.cmib_beta * kl)
         if passes == 2:
@@ -144,17 +162,44 @@ class Objective(nn.Module):
         return symmetric_divergence(first, second, output.spans.mask[: len(first)])
 
 
-def span_cross_entropy(logits: Tensor, labels: Tensor, *, no_entity_weight: float) -> Tensor:
-    """Eq. 15 with a weight on "no entity", as the mean over labeled spans; 0 if no span is labeled.
+def span_loss(
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None = None,
+    taught: Tensor | None = None,
+    *,
+    no_entity_weight: float,
+    distillation_weight: float = 0.5,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Eq. 15 with a weight on "no entity", mixed with distillation: the mean over spans that have a label or a teacher.
+
+    A span with only one of them gets its whole loss from that one. 0 if no span has either.
 
     Args:
-        logits: (B, S, 1 + types) float.
-        labels: (B, S) int64.
+        logits, teacher_logits: (B, S, 1 + types) float.
+        labels: (B, S) int64, or IGNORED.
+        taught: (B, S) bool, True where the teacher's logits mean something.
+        distillation_weight: the teacher's share where a span has both, in [0, 1].
     """
     labeled = labels != IGNORED
-    weight = torch.where(labels == 0, no_entity_weight, 1.0)
-    each = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
-    return share_of_mean(each * weight.flatten() * labeled.flatten(), labeled.sum())
+    each = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    each = each * torch.where(labels == 0, no_entity_weight, 1.0) * labeled  # (B, S)
+    if teacher_logits is None or taught is None:
+        return share_of_mean(each, labeled.sum())
+    share = torch.where(labeled, distillation_weight, 1.0) * taught
+    lesson = _distillation(logits.float(), teacher_logits, temperature=temperature, no_entity_weight=no_entity_weight)
+    return share_of_mean((1 - share) * each + share * lesson, (labeled | taught).sum())
+
+
+def _distillation(logits: Tensor, teacher_logits: Tensor, *, temperature: float, no_entity_weight: float) -> Tensor:
+    """T² KL(teacher ‖ student) of each span's classes, (B, S) in nats (Hinton et al. 2015, section 2).
+
+    The weight on "no entity" counts in proportion to the probability that the teacher gives it.
+    """
+    weight = 1 - (1 - no_entity_weight) * teacher_logits.softmax(-1)[..., 0]
+    target, own = (teacher_logits / temperature).log_softmax(-1), (logits / temperature).log_softmax(-1)
+    return weight * temperature**2 * (target.exp() * (target - own)).sum(-1)
 
 
 def bottleneck_terms(

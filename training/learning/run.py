@@ -5,15 +5,16 @@ the trainer's own checkpoints, the teacher) is in its subfolder ``run``.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from transformers import TrainerState, set_seed
 
 from model import SMNER, SMNERProcessor
-from model.checkpoint import CHECKSUM_FILE, load_model, save_checkpoint
+from model.checkpoint import CHECKSUM_FILE, checkpoint_folder, save_checkpoint
 from model.device import choose_device
+from model.weights import round_weights
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost
 from training.data.sources import DataSource
@@ -25,7 +26,8 @@ from training.learning.model_card import model_card
 from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.run_folder import CHECKPOINTS_FOLDER, RUN_FOLDER, MetricsFile, claim, last_checkpoint, write_json
-from training.learning.trainer import SMNERTrainer, check_tracker
+from training.learning.teacher import Teacher
+from training.learning.trainer import SMNERTrainer, check_tracker, in_bfloat16
 from training.recipes.recipe import Recipe
 from training.scoring.prediction import predict
 from training.scoring.scores import Scores, score
@@ -56,7 +58,9 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
         OSError: a file cannot be written; the last complete checkpoint is kept.
     """
     say = join_processes().print
-    data = TrainingData.read(sources, held_out=recipe.held_out, split_retweets=recipe.split_retweets)
+    data = TrainingData.read(
+        sources, held_out=recipe.held_out, split_retweets=recipe.split_retweets, max_texts=recipe.max_texts
+    )
     for part in data.parts:
         say(part.summary(recipe.max_span_width))
     # resolved: Trainer stores the best checkpoint's path, and a run may be resumed from another folder
@@ -66,8 +70,7 @@ def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume
 def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) -> RunResult:
     run = output / RUN_FOLDER
     check_tracker(recipe)
-    teacher = None if recipe.teacher is None else Recipe.load(recipe.teacher)
-    taught = teacher is not None and data.untagged > 0
+    teacher = None if recipe.teacher is None else _teacher(recipe.teacher, recipe, data)
     set_seed(recipe.seed)
     features = images.open_features(recipe, data)
     foreign_size = images.foreign_feature_size(recipe, data, features)
@@ -76,14 +79,16 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     _check_texts(data, processor)
     images.check(data, features, encoder)
     network.to(choose_device("auto"))
-    on_main_process(lambda: claim(run, recipe, data, resume=resume))
-    if teacher is not None and taught:
-        data = _tag_with_teacher(teacher, data, run / "teacher", resume=resume)
+    revision = teacher.revision if isinstance(teacher, Teacher) else None
+    on_main_process(lambda: claim(run, recipe, data, resume=resume, teacher=revision))
+    if teacher is not None:
+        data = _teach(recipe, teacher, data, run, resume=resume)
     data, features = images.encode(recipe, data, features, encoder, processor, run)
-    trainer = _make_trainer(recipe, data, features, network, processor, run)
+    cased = data.with_recased(recipe.casing_share, recipe.seed)
+    trainer = _make_trainer(recipe, cased, features, network, processor, run)
     on_main_process(lambda: images.report(trainer.train_sets, trainer.valid_sets, run))
     _fit(trainer, run / CHECKPOINTS_FOLDER, resume=resume)
-    scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output, taught=taught))
+    scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output))
     return RunResult({name: own.f1 for name, own in scores.items()}, output)
 
 
@@ -93,21 +98,31 @@ def _check_texts(data: TrainingData, processor: SMNERProcessor) -> None:
         PostDataset(part.train + part.valid, processor)
 
 
-def _tag_with_teacher(recipe: Recipe, data: TrainingData, folder: Path, *, resume: bool) -> TrainingData:
-    """Train the text-only teacher on the tagged posts and let it tag the others."""
-    text = data.tagged_text()
-    if on_main_process(lambda: (folder / CHECKSUM_FILE).is_file()):
-        on_main_process(lambda: claim(folder / RUN_FOLDER, recipe, text, resume=resume))
-    else:
-        _train(recipe, text, folder, resume=resume)
-    network, processor = load_model(folder).to(choose_device("auto")), SMNERProcessor.from_pretrained(folder)
-    collator = Collator(processor, network.config.label2id, recipe.max_span_width)
+def _teacher(name: str | Path, recipe: Recipe, data: TrainingData) -> Teacher | Recipe:
+    """The teacher of ``recipe``, or else the recipe to train it by.
 
-    def tag(posts: list[LabeledPost]) -> list[LabeledPost]:
-        found = predict(network, PostDataset(posts, processor), collator, progress=True)
-        return [replace(post, entities=entities) for post, entities in zip(posts, found, strict=True)]
+    Raises:
+        FileNotFoundError: ``name`` names neither a checkpoint nor a recipe.
+        InvalidCheckpoint, ValueError: as :class:`training.learning.teacher.Teacher`.
+    """
+    folder = checkpoint_folder(name)
+    if not (folder / CHECKSUM_FILE).is_file():
+        return Recipe.load(str(name))
+    return Teacher(folder, types=data.types, max_span_width=recipe.max_span_width, bfloat16=in_bfloat16(recipe))
 
-    return data.tagged_by(tag)
+
+def _teach(recipe: Recipe, teacher: Teacher | Recipe, data: TrainingData, run: Path, *, resume: bool) -> TrainingData:
+    """Give the training posts the teacher's answers; a teacher that is a recipe is trained on the tagged ones first."""
+    if isinstance(teacher, Recipe):
+        folder, text = run / "teacher", data.tagged_text()
+        if on_main_process(lambda: (folder / CHECKSUM_FILE).is_file()):
+            on_main_process(partial(claim, folder / RUN_FOLDER, teacher, text, resume=resume))
+        else:
+            _train(teacher, text, folder, resume=resume)
+        trained = _teacher(folder, recipe, data)
+        assert isinstance(trained, Teacher)
+        teacher = trained
+    return data.taught(teacher.answer([post for part in data.parts for post in part.train], run / "answers"))
 
 
 def _make_trainer(
@@ -151,13 +166,10 @@ def _finish(
     trainer: SMNERTrainer,
     processor: SMNERProcessor,
     output: Path,
-    *,
-    taught: bool,
 ) -> dict[str, Scores]:
-    """Round the weights to the stored dtype, calibrate, score, and write the checkpoint."""
+    """Round the weights to the stored format, calibrate, score, and write the checkpoint."""
     network: SMNER = trainer.network
-    dtype = torch.float16 if recipe.half_precision else torch.float32
-    network.to(dtype).float()
+    network.load_state_dict(round_weights(network.state_dict(), recipe.weight_format))
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise ValueError("the training has diverged: some weights are not finite; lower its learning rates")
     valid = trainer.valid_sets
@@ -173,8 +185,7 @@ def _finish(
         images={name: own.images() for name, own in trainer.train_sets.items()},
         checksums={part.name: part.checksums["train"] for part in data.parts},
         held_out=len(data.held_out),
-        taught=taught,
     )
     write_json(output / RUN_FOLDER / "scores.json", {name: asdict(value) for name, value in scores.items()})
-    save_checkpoint(output, network.to(dtype), processor, model_card=card)
+    save_checkpoint(output, network, processor, model_card=card, weight_format=recipe.weight_format)
     return scores

@@ -25,8 +25,10 @@ _STATE_FILE = "trainer_state.json"  # the last file that Trainer writes to a che
 _LIBRARIES = ("torch", "torchvision", "transformers", "accelerate", "timm", "tokenizers", "safetensors", "pillow")
 
 
-def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> None:
+def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool, teacher: str | None = None) -> None:
     """Claim the folder for a new run, or check that it holds this one.
+
+    ``teacher`` is the revision of a teacher that is not trained by this run.
 
     Raises:
         FileExistsError: it holds another run, or other files.
@@ -34,6 +36,7 @@ def claim(run: Path, recipe: Recipe, data: TrainingData, *, resume: bool) -> Non
     """
     digests = {f"{part.name} {use}": digest for part in data.parts for use, digest in part.checksums.items()}
     digests |= {f"{part.name} images": images_sha256(images) for part in data.parts if (images := part.images())}
+    digests |= {"teacher": teacher} if teacher else {}
     record = {"recipe": recipe.model_dump(mode="json"), "data": digests, "versions": _versions()}
     file = run / "recipe.json"
     if not file.is_file():

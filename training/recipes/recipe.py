@@ -16,6 +16,8 @@ from pydantic import (
     field_validator,
 )
 
+from model.weights import WeightFormat
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -89,15 +91,28 @@ class Recipe(BaseModel):
         False,
         description="true trains in mixed precision with bfloat16; a device without it trains in float32 and says so",
     )
-    half_precision: bool = Field(False, description="true stores the checkpoint's weights in float16")
+    weight_format: WeightFormat = Field("float32", description="how the checkpoint stores the weights, or in `int8`")
     report_to: str | None = Field(
         "tensorboard",
         description="trackers that Trainer reports to: `tensorboard`, `wandb`, `mlflow`, `all`, … or none",
     )
     teacher: str | None = Field(
         None,
-        description="recipe of a text-only model that is trained first and tags the posts without tags; --set does not "
-        "change it",
+        description="text-only model that teaches this one its span scores: the folder or name of a checkpoint, or a "
+        "recipe that is trained first on the posts with tags; --set does not change that recipe",
+    )
+    distillation_weight: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="share of the teacher in the loss of tagged posts; it has the whole loss of untagged ones"
+    )
+    distillation_temperature: PositiveFloat = Field(
+        1.0, description="softens teacher and student alike (Hinton et al. 2015, section 2)"
+    )
+    max_texts: NonNegativeInt | None = Field(
+        None, description="posts of each file of --texts to train on, chosen by the hash of their ids; all if none"
+    )
+    casing_share: Fraction = Field(
+        0.0,
+        description="share of the training posts that have a copy in small letters, and of those with one in capitals",
     )
     split_retweets: bool = Field(
         False,
@@ -106,7 +121,9 @@ class Recipe(BaseModel):
     )
     held_out: NonNegativeInt = Field(0, description="posts without tags that are kept out of training")
 
-    @field_validator("tokenizer", "image_encoder", "image_encoder_weights", "report_to", "teacher", mode="before")
+    @field_validator(
+        "tokenizer", "image_encoder", "image_encoder_weights", "report_to", "teacher", "max_texts", mode="before"
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         """Read "none" as null, which TOML lacks."""

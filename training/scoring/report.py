@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from model import Recognizer
-from training.data.posts import LabeledPost
+from training.data.posts import Casing, LabeledPost, recased
 from training.data.sources import DataSource
 from training.scoring.calibration import calibration
 from training.scoring.inputs import check_measurable, inputs_for
@@ -14,8 +14,8 @@ from training.scoring.prediction import predict_scored
 from training.scoring.scores import Predictions, mentions, score, score_by_mention, score_by_type, without_scores
 
 
-def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str, Any]:
-    """Run a checkpoint over the tagged posts of a split.
+def evaluate(recognizer: Recognizer, source: DataSource, split: str, *, casing: Casing | None = None) -> dict[str, Any]:
+    """Run a checkpoint over the tagged posts of a split, as written or all in another ``casing``.
 
     A mention is seen if the train split of the same source tags it.
 
@@ -27,6 +27,8 @@ def evaluate(recognizer: Recognizer, source: DataSource, split: str) -> dict[str
         DatasetError: the split has no tagged posts, or types that the checkpoint does not know.
     """
     posts = [post for post in source.read(split) if post.entities is not None]
+    if casing is not None:
+        posts = [recased(post, casing) for post in posts]
     types = recognizer.model.config.entity_types
     check_measurable(posts, types, source, split)
     dataset, collator = inputs_for(recognizer, source, posts)

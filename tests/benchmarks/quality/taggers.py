@@ -13,6 +13,7 @@ from transformers import AutoModelForTokenClassification
 
 from model import SMNER, SMNERProcessor
 from model.modeling.morph_inputs import MorphInputs, text_inputs
+from model.modeling.spans import Spans
 from model.morphs import Morph
 from model.preprocessing.processor import Batch
 from tests.benchmarks.quality.tags import IndependentTags, LinearChainCRF, TagModel
@@ -92,8 +93,8 @@ class TagCollator(Collator):
         super().__init__(processor, {}, 1)
         self._tags = {tag: index for index, tag in enumerate(tags)}
 
-    def _labels(self, examples: Sequence[Example], word_mask: Tensor) -> Tensor:
-        labels = torch.zeros(word_mask.shape, dtype=torch.int64)
+    def _labels(self, examples: Sequence[Example], spans: Spans, *, words: int) -> Tensor:  # noqa: ARG002 - Collator's
+        labels = torch.zeros(len(examples), words, dtype=torch.int64)
         for row, example in enumerate(examples):
             assert example.entities is not None  # the teacher has tagged the others
             for entity in example.entities:

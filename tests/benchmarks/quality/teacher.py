@@ -32,10 +32,12 @@ def tag_by_teacher(teacher: Recipe, data: TrainingData, sources: Sequence[DataSo
             replace_file(cache, json.dumps(answers))
     tags = iter(json.loads(cache.read_text("utf-8")))
 
-    def tagger(posts: list[LabeledPost]) -> list[LabeledPost]:
-        return [replace(post, entities=tuple(TypedWords(*entity) for entity in next(tags))) for post in posts]
+    def tag(posts: list[LabeledPost]) -> list[LabeledPost]:
+        """The posts with gold tags, then the others."""
+        tagged, others = ([post for post in posts if (post.entities is None) == none] for none in (False, True))
+        return tagged + [replace(post, entities=tuple(TypedWords(*own) for own in next(tags))) for post in others]
 
-    return data.tagged_by(tagger)
+    return replace(data, parts=[replace(part, train=tag(part.train)) for part in data.parts])
 
 
 def _ask_teacher(

@@ -44,6 +44,13 @@ def test_the_table_shows_types_mentions_and_images(command: list[str], capsys: p
     assert lines[-1].startswith("8 posts without a photo, ")
 
 
+def test_casing_is_as_written_lower_or_upper(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--casing", "title"])
+    assert "invalid choice: 'title' (choose from" in capsys.readouterr().err
+    assert main([*command, "--casing", "upper"]) == 0
+
+
 Spoil = Callable[[Path, Path], list[str]]  # of the data and a copy of the checkpoint; returns options
 
 

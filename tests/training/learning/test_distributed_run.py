@@ -14,8 +14,9 @@ import torch.distributed.run as torchrun
 from safetensors.torch import load_file
 from transformers import set_seed
 
-from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
+from model.checkpoint import verify_checkpoint
 from model.modeling.bottleneck import Gaussian
+from model.weights import WEIGHTS_FILE
 from tests.conftest import Start
 from tests.training.learning.tiny_runs import small, write_recipe
 from training.data.sources import DataSource

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import training.learning.images
 from model import Recognizer
-from model.checkpoint import WEIGHTS_FILE
+from model.weights import WEIGHTS_FILE
 from tests.training.learning.tiny_runs import part_of, ready_features, small
 from training.data.sources import DataSource
 from training.features.image_features import ImageFeatureFile

@@ -15,7 +15,8 @@ import pytest
 from transformers import TrainerCallback, TrainerState
 
 import training.learning.run
-from model.checkpoint import WEIGHTS_FILE, verify_checkpoint
+from model.checkpoint import verify_checkpoint
+from model.weights import WEIGHTS_FILE
 from tests.conftest import Start
 from tests.training.learning.tiny_runs import small, trainer_with, write_recipe
 from training.cli.train import main

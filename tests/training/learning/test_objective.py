@@ -21,7 +21,7 @@ from training.learning.objective import (
     info_nce,
     kl_divergence,
     mean_rank,
-    span_cross_entropy,
+    span_loss,
     symmetric_divergence,
 )
 
@@ -35,14 +35,14 @@ def gaussian(*shape: int) -> Gaussian:
 
 def test_cross_entropy_weights_no_entity() -> None:
     """(0.5 · ln 3 + 1 · ln 3) / 2: weights are not in the denominator; padding counts nowhere."""
-    loss = span_cross_entropy(torch.zeros(1, 3, 3), torch.tensor([[0, 2, IGNORED]]), no_entity_weight=0.5)
+    loss = span_loss(torch.zeros(1, 3, 3), torch.tensor([[0, 2, IGNORED]]), no_entity_weight=0.5)
     torch.testing.assert_close(loss, torch.tensor(1.5 * LN3 / 2))
 
 
 def test_an_unequal_case_by_hand() -> None:
     """Softmax of (ln 2, 0, 0) is (1/2, 1/4, 1/4): −ln 1/2 · 0.1 for "no entity", −ln 1/4 for class 1."""
     logits = torch.tensor([[[math.log(2), 0, 0], [math.log(2), 0, 0]]])
-    loss = span_cross_entropy(logits, torch.tensor([[0, 1]]), no_entity_weight=0.1)
+    loss = span_loss(logits, torch.tensor([[0, 1]]), no_entity_weight=0.1)
     torch.testing.assert_close(loss, torch.tensor((0.1 * math.log(2) + math.log(4)) / 2))
 
 
@@ -51,7 +51,7 @@ def test_cross_entropy_averages_over_spans() -> None:
     logits = torch.zeros(2, 4, 3)
     logits[1, 0, 1] = 1000
     labels = torch.tensor([[1, 1, 1, 1], [1, IGNORED, IGNORED, IGNORED]])
-    torch.testing.assert_close(span_cross_entropy(logits, labels, no_entity_weight=1), torch.tensor(4 * LN3 / 5))
+    torch.testing.assert_close(span_loss(logits, labels, no_entity_weight=1), torch.tensor(4 * LN3 / 5))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -60,18 +60,18 @@ def test_with_equal_weights_it_is_torchs_cross_entropy(seed: int) -> None:
     logits, labels = torch.randn(4, 7, 5), torch.randint(0, 5, (4, 7))
     labels[torch.rand(4, 7) < 0.3] = IGNORED
     expected = F.cross_entropy(logits.view(-1, 5), labels.view(-1), ignore_index=IGNORED)
-    torch.testing.assert_close(span_cross_entropy(logits, labels, no_entity_weight=1), expected)
+    torch.testing.assert_close(span_loss(logits, labels, no_entity_weight=1), expected)
 
 
 def test_half_precision_logits_are_summed_in_single_precision() -> None:
     logits = torch.randn(1, 5000, 5).bfloat16()
-    loss = span_cross_entropy(logits, torch.zeros(1, 5000, dtype=torch.int64), no_entity_weight=1)
+    loss = span_loss(logits, torch.zeros(1, 5000, dtype=torch.int64), no_entity_weight=1)
     assert loss.dtype == torch.float32
 
 
 def test_padding_has_no_gradient_whatever_its_logits() -> None:
     logits = torch.tensor([[[1.0, 2.0], [1e30, -1e30]]], requires_grad=True)
-    torch.autograd.backward(span_cross_entropy(logits, torch.tensor([[1, IGNORED]]), no_entity_weight=0.5))
+    torch.autograd.backward(span_loss(logits, torch.tensor([[1, IGNORED]]), no_entity_weight=0.5))
     assert logits.grad is not None
     assert logits.grad[0, 0].abs().sum() > 0
     assert logits.grad[0, 1].tolist() == [0, 0]
@@ -82,14 +82,44 @@ def test_untagged_post_does_not_change_the_loss() -> None:
     beside = torch.cat([alone.detach(), torch.randn(1, 3, 4)]).requires_grad_()
     tagged = torch.tensor([[0, 1, 2]])
     losses = [
-        span_cross_entropy(alone, tagged, no_entity_weight=0.5),
-        span_cross_entropy(beside, torch.cat([tagged, torch.full((1, 3), IGNORED)]), no_entity_weight=0.5),
+        span_loss(alone, tagged, no_entity_weight=0.5),
+        span_loss(beside, torch.cat([tagged, torch.full((1, 3), IGNORED)]), no_entity_weight=0.5),
     ]
     torch.autograd.backward(losses)
     torch.testing.assert_close(losses[0], losses[1])
     assert alone.grad is not None
     assert beside.grad is not None
     torch.testing.assert_close(beside.grad, torch.cat([alone.grad, torch.zeros(1, 3, 4)]))
+
+
+def test_distillation_by_hand() -> None:
+    """Teacher (1/2, 1/2), student (1/4, 3/4): KL = ½ ln 2 + ½ ln ⅔, weight 1 − ½ · ½; label 1 costs −ln ¾."""
+    logits, teacher = torch.tensor([[[0.0, LN3]]]), torch.zeros(1, 1, 2)
+    kl = (math.log(2) + math.log(2 / 3)) / 2
+    untagged = span_loss(logits, torch.tensor([[IGNORED]]), teacher, torch.tensor([[True]]), no_entity_weight=0.5)
+    torch.testing.assert_close(untagged, torch.tensor(0.75 * kl))
+    both = span_loss(
+        logits, torch.tensor([[1]]), teacher, torch.tensor([[True]]), no_entity_weight=0.5, distillation_weight=0.2
+    )
+    torch.testing.assert_close(both, torch.tensor(0.2 * 0.75 * kl - 0.8 * math.log(3 / 4)))
+
+
+def test_distillation_is_torchs_divergence_at_a_temperature() -> None:
+    logits, teacher = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    nothing, everything = torch.full((2, 3), IGNORED), torch.ones(2, 3, dtype=torch.bool)
+    found = span_loss(logits, nothing, teacher, everything, no_entity_weight=1, temperature=3)
+    log_q, log_p = ((own / 3).log_softmax(-1).flatten(0, 1) for own in (logits, teacher))
+    torch.testing.assert_close(found, 9 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
+
+
+def test_a_span_without_teacher_or_label_counts_nowhere() -> None:
+    """Three spans: a label alone, a teacher alone, neither."""
+    logits, teacher = torch.randn(1, 3, 4), torch.randn(1, 3, 4)
+    labels, taught = torch.tensor([[2, IGNORED, IGNORED]]), torch.tensor([[False, True, False]])
+    found = span_loss(logits, labels, teacher, taught, no_entity_weight=1)
+    label = F.cross_entropy(logits[0, :1], labels[0, :1])
+    lesson = F.kl_div(logits[0, 1].log_softmax(-1), teacher[0, 1].softmax(-1), reduction="sum")
+    torch.testing.assert_close(found, (label + lesson) / 2)
 
 
 def test_the_divergence_between_two_passes_by_hand() -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from model.checkpoint import WEIGHTS_FILE
+from model.checkpoint import MODEL_CARD_FILE, write_checksums
+from model.weights import WEIGHTS_FILE
 from tests.training.learning.tiny_runs import small, trainer_with, write_recipe
 from training.data.sources import DataSource
 from training.learning.run import train
@@ -59,6 +60,13 @@ def test_resume_with_another_recipe_or_teacher_is_refused(
     write_recipe(small(teacher, seed=1), tmp_path / "teacher.toml")
     with pytest.raises(ValueError, match="began with, but: seed 0 → 1"):
         train(taught, [source, untagged], tmp_path / "run", resume=True)
+    ready = tmp_path / "run" / "run" / "teacher"
+    taught = small(taught, teacher=str(ready))
+    train(taught, [source, untagged], tmp_path / "again")
+    (ready / MODEL_CARD_FILE).write_text("# another\n", "utf-8")
+    write_checksums(ready)
+    with pytest.raises(ValueError, match=r"began with, but: teacher [0-9a-f]{64} → "):
+        train(taught, [source, untagged], tmp_path / "again", resume=True)
 
 
 def test_moved_run_resumes_and_finds_its_best_epoch(

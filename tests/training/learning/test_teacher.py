@@ -1,21 +1,30 @@
-"""Untagged posts: tagged by a teacher, held out, or for the bottleneck alone."""
+"""A teacher's answers; untagged posts that are held out or there for the bottleneck alone; copies in other casings."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import WEIGHTS_FILE
+import training.learning.teacher
+import training.scoring.prediction
+from model import SMNER
+from model.modeling.spans import enumerate_spans
+from model.weights import WEIGHTS_FILE
 from tests.training.learning.tiny_runs import part_of, small, write_recipe
 from tests.training.tiny_run import BY_HEART
+from training.data.dataset import PostDataset
 from training.data.sources import DataSource
 from training.data.training_data import held_out_posts
-from training.learning.run import train
+from training.learning.run import RunResult, train
+from training.learning.teacher import Teacher
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
+
+TEXT_INPUTS = ("input_ids", "attention_mask", "word_starts", "word_ends", "morphs")
 
 
 def test_posts_without_tags_train_the_bottleneck(
@@ -46,19 +55,141 @@ def test_held_out_posts_are_listed_and_untrained(
     assert not {post.id for post in part_of(trainers[0], 1).posts} & set(kept_out)
 
 
-def test_a_teacher_tags_the_untagged_posts(
+def test_a_recipes_teacher_teaches_every_post(
     recipe: Recipe, source: DataSource, untagged: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
 ) -> None:
-    """The untagged posts repeat the tagged texts, so the right tags are known."""
+    """The untagged posts repeat the tagged texts, so the right entities are known."""
     teacher = write_recipe(small(recipe, **BY_HEART), tmp_path / "teacher.toml")
     train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source, untagged], tmp_path / "run")
     gold = {post.words: post.entities for post in source.read("train")}
-    silver = part_of(trainers[-1], 1).posts
-    assert len(silver) == 6
-    assert sum(post.entities == gold[post.words] for post in silver) >= 5
-    assert [post.entities for post in part_of(trainers[-1], 0).posts] == list(gold.values())
+    assert [[post.entities for post in part.posts] for part in trainers[-1].train_sets.values()] == [
+        list(gold.values()),
+        [None] * 6,
+    ]
+    posts = [post for part in trainers[-1].train_sets.values() for post in part.posts]
+    right = [
+        _entities(post.teacher_logits) >= {(start, end) for start, end, _ in gold[post.words] or ()} for post in posts
+    ]
+    assert sum(right) >= 13
     card = (tmp_path / "run" / "README.md").read_text("utf-8")
-    assert "2 of them were kept out of training" in card
+    assert "`teacher.toml`, taught the network" in card
+    assert "2 posts without tags were kept out of training" in card
+
+
+def _entities(logits: torch.Tensor | None) -> set[tuple[int, int]]:
+    """First and last word of the spans whose best class is a type; some overlap."""
+    assert logits is not None
+    words, _, _ = logits.shape
+    found = logits.argmax(-1).nonzero().tolist()
+    return {(start, start + width) for start, width in found if start + width < words}
+
+
+def test_a_checkpoint_teaches_as_it_answers(
+    overfitted: tuple[RunResult, DataSource], recipe: Recipe, tmp_path: Path, trainers: list[SMNERTrainer]
+) -> None:
+    """Logits in the batch that training sees are those of the teacher's network on the texts alone."""
+    result, source = overfitted
+    recipe = small(recipe, max_steps=1, teacher=str(result.checkpoint), max_span_width=2)
+    train(recipe, [source], tmp_path / "run")
+    part = part_of(trainers[-1], 0)
+    batch = trainers[-1].collator([part[i] for i in range(len(part))])
+    teacher = SMNER.from_pretrained(result.checkpoint).eval()
+    with torch.inference_mode():
+        output = teacher(**{name: batch[name] for name in TEXT_INPUTS})
+    spans = enumerate_spans(batch["morphs"] != 0, 2)  # the first of the teacher's, which sees wider ones
+    assert torch.equal(batch["taught"], spans.mask)
+    expected = output.logits[:, : spans.mask.shape[1]]
+    torch.testing.assert_close(batch["teacher_logits"][spans.mask], expected[spans.mask], atol=0.01, rtol=0.01)
+
+
+def test_a_killed_teacher_goes_on_where_it_was(
+    overfitted: tuple[RunResult, DataSource], recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the second of three shards: only the third is computed by the next call."""
+    result, source = overfitted
+    monkeypatch.setattr(training.learning.teacher, "_SHARD", 3)
+    posts, asked = source.read("train"), []
+    run_model = training.scoring.prediction.run_model
+
+    def interrupted(network: SMNER, texts: PostDataset, *arguments: Any) -> list[Any]:
+        asked.append(len(texts))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return run_model(network, texts, *arguments)
+
+    monkeypatch.setattr(training.learning.teacher, "run_model", interrupted)
+    teacher = Teacher(result.checkpoint, types=["PER", "LOC"], max_span_width=4, bfloat16=False)
+    with pytest.raises(KeyboardInterrupt):
+        teacher.answer(posts, tmp_path)
+    (tmp_path / "000001.safetensors").write_bytes(b"cut off")
+    answers = teacher.answer(posts, tmp_path)
+    assert asked == [3, 3, 2, 3, 2]
+    assert all(map(torch.equal, answers, teacher.answer(posts, tmp_path)))
+    assert [len(own) for own in answers] == [len(post.words) for post in posts]
+    teacher.answer(posts[:-1], tmp_path)
+    assert asked[5:] == [3, 3, 1]  # other posts: nothing is kept
+
+
+def test_a_teacher_that_does_not_fit_is_refused(
+    overfitted: tuple[RunResult, DataSource], recipe: Recipe, source: DataSource, tmp_path: Path
+) -> None:
+    teacher = str(overfitted[0].checkpoint)
+    with pytest.raises(ValueError, match="sees spans of up to 4 words, but max_span_width is 5"):
+        train(small(recipe, teacher=teacher, max_span_width=5), [source], tmp_path / "run")
+    text = (source.path / "train.txt").read_text("utf-8")
+    (source.path / "train.txt").write_text(text.replace("LOC", "CITY"), "utf-8")
+    (source.path / "valid.txt").unlink()
+    with pytest.raises(ValueError, match="knows PER, LOC, but the training data have PER, CITY"):
+        train(small(recipe, teacher=teacher), [source], tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="no recipe 'nobody'; there are"):
+        train(small(recipe, teacher="nobody"), [source], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_and_their_limit(
+    overfitted: tuple[RunResult, DataSource],
+    recipe: Recipe,
+    source: DataSource,
+    tmp_path: Path,
+    trainers: list[SMNERTrainer],
+) -> None:
+    assert [post.words for post in DataSource(source.path / "train.txt", texts=True).read("train")] == [
+        post.words for post in source.read("train")
+    ]
+    assert {post.entities for post in DataSource(source.path / "train.txt", texts=True).read("train")} == {None}
+    file = tmp_path / "texts.txt"
+    file.write_text("Anna is in Paris!\n\n  \nBob is here\nRome\nagain Rome\n", "utf-8")
+    texts = DataSource(file, texts=True)
+    assert [post.words for post in texts.read("train")][:2] == [
+        ("Anna", "is", "in", "Paris", "!"),
+        ("Bob", "is", "here"),
+    ]
+    recipe = small(recipe, max_steps=1, teacher=str(overfitted[0].checkpoint), max_texts=3, held_out=0)
+    train(recipe, [source, texts], tmp_path / "run")
+    kept = [post.words for post in part_of(trainers[-1], 1).posts]
+    assert len(kept) == 3
+    train(small(recipe, seed=1), [source, texts], tmp_path / "again")
+    assert [post.words for post in part_of(trainers[-1], 1).posts] == kept
+
+
+def test_copies_in_other_casings_keep_what_is_known(
+    overfitted: tuple[RunResult, DataSource],
+    recipe: Recipe,
+    source: DataSource,
+    tmp_path: Path,
+    trainers: list[SMNERTrainer],
+) -> None:
+    recipe = small(recipe, max_steps=1, teacher=str(overfitted[0].checkpoint), casing_share=0.25)
+    train(recipe, [source], tmp_path / "run")
+    posts = part_of(trainers[-1], 0).posts
+    originals = {post.id: post for post in posts[:8]}
+    assert [len(posts), *(post.image is None for post in posts[8:])] == [12, True, True, True, True]
+    for post, change in zip(posts[8:], (str.lower, str.lower, str.upper, str.upper), strict=True):
+        original = originals[post.id.partition(" ")[0]]
+        assert post.words == tuple(map(change, original.words))
+        assert post.entities == original.entities
+        assert post.teacher_logits is original.teacher_logits
+    assert "25% of the posts were also seen in small letters" in (tmp_path / "run" / "README.md").read_text("utf-8")
 
 
 def test_teacher_sees_no_images(
@@ -71,12 +202,3 @@ def test_teacher_sees_no_images(
     teacher = write_recipe(small(recipe, max_steps=1), tmp_path / "teacher.toml")
     train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [untagged], tmp_path / "run")
     assert [part.has_image(i) for part in trainers[0].train_sets.values() for i in range(len(part))].count(True) == 0
-
-
-def test_no_teacher_without_untagged_posts(
-    recipe: Recipe, source: DataSource, tmp_path: Path, trainers: list[SMNERTrainer]
-) -> None:
-    teacher = write_recipe(recipe, tmp_path / "teacher.toml")
-    train(small(recipe, max_steps=1, held_out=2, teacher=teacher), [source], tmp_path / "run")
-    assert len(trainers) == 1
-    assert "text-only" not in (tmp_path / "run" / "README.md").read_text("utf-8")

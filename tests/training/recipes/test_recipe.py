@@ -6,7 +6,10 @@ from pydantic import ValidationError
 
 from training.recipes.recipe import Recipe, parse_override
 
-BUNDLED = ["compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017", "smner-best"]
+BUNDLED = [
+    "base", "base-teacher", "compact", "compact-teacher", "large", "paper-twitter2015", "paper-twitter2017",
+    "smner-best",
+]  # fmt: skip
 CONTRACT = {
     "text_encoder", "image_encoder", "use_cmib", "use_cma", "max_span_width", "epochs", "batch_size",
     "encoder_learning_rate", "head_learning_rate", "cmib_weight", "cmib_beta", "no_entity_weight", "image_dropout",
@@ -27,7 +30,10 @@ def test_bundled_recipes_have_the_contracts_keys(name: str) -> None:
     assert all(parse_override(f"{key}=1")[0] == key for key in CONTRACT)
 
 
-@pytest.mark.parametrize(("name", "teacher"), [("compact", "compact-teacher"), ("compact-teacher", None)])
+@pytest.mark.parametrize(
+    ("name", "teacher"),
+    [("base", "base-teacher"), ("base-teacher", None), ("compact", "compact-teacher"), ("compact-teacher", None)],
+)
 def test_a_recipes_teacher_is_a_recipe_without_one(name: str, teacher: str | None) -> None:
     assert Recipe.load(name).teacher == teacher
 

@@ -1,16 +1,20 @@
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from model import Recognizer
+from model import SMNER, Recognizer
 from model.checkpoint import verify_checkpoint
+from training.data.dataset import PostDataset
+from training.data.posts import Casing
 from training.data.sources import DataSource
 from training.learning.run import RunResult
 from training.scoring.report import evaluate
+from training.scoring.scores import ScoredPredictions
 
 
 @pytest.fixture
@@ -30,6 +34,25 @@ def test_f1_and_checksums_are_the_runs_own(
     assert 0.9 < report["f1"] <= 1
     assert report["support"] == 16
     assert {kind: own["support"] for kind, own in report["by_type"].items()} == {"PER": 8, "LOC": 8}
+
+
+def test_another_casing_changes_words_alone(
+    recognizer: Recognizer, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, ...]] = []
+
+    def predict(_: SMNER, dataset: PostDataset, *__: object, **___: object) -> ScoredPredictions:
+        read.extend(post.words for post in dataset.posts)
+        return [()] * len(dataset)
+
+    monkeypatch.setattr("training.scoring.report.predict_scored", predict)
+    posts = source.read("valid")
+    changes: dict[Casing | None, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper, None: str}
+    for casing, change in changes.items():
+        report = evaluate(recognizer, source, "valid", casing=casing)
+        assert (report["support"], report["without_image"]) == (16, 4)
+        assert read == [tuple(map(change, post.words)) for post in posts]
+        read.clear()
 
 
 def test_calibration_is_of_served_scores(recognizer: Recognizer, source: DataSource) -> None:
