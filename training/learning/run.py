@@ -82,7 +82,8 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     revision = teacher.revision if isinstance(teacher, Teacher) else None
     on_main_process(lambda: claim(run, recipe, data, resume=resume, teacher=revision))
     if teacher is not None:
-        data = _teach(recipe, teacher, data, run, resume=resume)
+        data = _teach(recipe, teacher, data, network, run, resume=resume)
+        teacher = None  # frees its memory
     data, features = images.encode(recipe, data, features, encoder, processor, run)
     cased = data.with_recased(recipe.casing_share, recipe.seed)
     trainer = _make_trainer(recipe, cased, features, network, processor, run)
@@ -111,8 +112,13 @@ def _teacher(name: str | Path, recipe: Recipe, data: TrainingData) -> Teacher | 
     return Teacher(folder, types=data.types, max_span_width=recipe.max_span_width, bfloat16=in_bfloat16(recipe))
 
 
-def _teach(recipe: Recipe, teacher: Teacher | Recipe, data: TrainingData, run: Path, *, resume: bool) -> TrainingData:
-    """Give the training posts the teacher's answers; a teacher that is a recipe is trained on the tagged ones first."""
+def _teach(
+    recipe: Recipe, teacher: Teacher | Recipe, data: TrainingData, network: SMNER, run: Path, *, resume: bool
+) -> TrainingData:
+    """Give the training posts the teacher's answers, and perhaps the network its weights.
+
+    A teacher that is a recipe is trained on the tagged posts first.
+    """
     if isinstance(teacher, Recipe):
         folder, text = run / "teacher", data.tagged_text()
         if on_main_process(lambda: (folder / CHECKSUM_FILE).is_file()):
@@ -122,6 +128,8 @@ def _teach(recipe: Recipe, teacher: Teacher | Recipe, data: TrainingData, run: P
         trained = _teacher(folder, recipe, data)
         assert isinstance(trained, Teacher)
         teacher = trained
+    if recipe.start_from_teacher:
+        teacher.lend_weights(network)
     return data.taught(teacher.answer([post for part in data.parts for post in part.train], run / "answers"))
 
 

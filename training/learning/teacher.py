@@ -69,6 +69,21 @@ class Teacher:
         on_main_process(lambda: self._write(posts, folder))
         return [logits for shard in _shards(posts, folder) for logits in _read(shard)]
 
+    def lend_weights(self, network: SMNER) -> None:
+        """Give the student the teacher's weights to start with.
+
+        Raises:
+            ValueError: it is another network.
+        """
+        weights, own = self._network.state_dict(), network.state_dict()
+        if other := sorted(
+            name
+            for name in weights | own
+            if name not in weights or name not in own or weights[name].shape != own[name].shape
+        ):
+            raise ValueError(f"start_from_teacher: that is another network, which differs in {', '.join(other[:3])}")
+        network.load_state_dict(weights)
+
     def _write(self, posts: Sequence[LabeledPost], folder: Path) -> None:
         expected = json.dumps({"teacher": self.revision, "posts": _digest(posts), "widths": self._widths})
         contents = folder / "contents.json"

@@ -101,6 +101,9 @@ class Recipe(BaseModel):
         description="text-only model that teaches this one its span scores: the folder or name of a checkpoint, or a "
         "recipe that is trained first on the posts with tags; --set does not change that recipe",
     )
+    start_from_teacher: bool = Field(
+        False, description="true starts with the weights of the teacher, which must be the same network"
+    )
     distillation_weight: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="share of the teacher in the loss of tagged posts; it has the whole loss of untagged ones"
     )

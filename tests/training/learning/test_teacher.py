@@ -146,6 +146,20 @@ def test_a_teacher_that_does_not_fit_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_may_start_with_its_teachers_weights(
+    overfitted: tuple[RunResult, DataSource], recipe: Recipe, tmp_path: Path
+) -> None:
+    """With learning rates of 0 they are what it ends with, and the teacher knows these posts by heart."""
+    result, source = overfitted
+    still = {"max_steps": 1, "encoder_learning_rate": 0, "head_learning_rate": 0, "start_from_teacher": True}
+    recipe = small(recipe, teacher=str(result.checkpoint), **still)
+    assert train(recipe, [source], tmp_path / "run").f1 == result.f1
+    ours, theirs = (load_file(folder / WEIGHTS_FILE) for folder in (tmp_path / "run", result.checkpoint))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ValueError, match=r"another network, which differs in span_encoder\.length\.weight$"):
+        train(small(recipe, max_span_width=2), [source], tmp_path / "other")
+
+
 def test_texts_and_their_limit(
     overfitted: tuple[RunResult, DataSource],
     recipe: Recipe,
