@@ -17,7 +17,7 @@ from model.errors import InvalidCheckpoint
 from model.modeling.configuration import NO_ENTITY, SMNERConfig
 from model.modeling.smner import SMNER
 from model.preprocessing.processor import IMAGE_SETTINGS_FILE, SMNERProcessor
-from model.weights import INDEX_FILE, WEIGHTS_FILE, WeightFormat, max_file_size, stored_weights
+from model.weights import INDEX_FILE, WEIGHTS_FILE, WeightFormat, max_file_size, read_weights, stored_weights
 
 CONFIG_FILE = "config.json"
 MODEL_CARD_FILE = "README.md"
@@ -64,6 +64,7 @@ def save_checkpoint(
     partial.mkdir(parents=True)
     try:
         weights = stored_weights(model.state_dict(), weight_format)
+        model.config.weight_format = weight_format
         model.save_pretrained(partial, state_dict=weights, max_shard_size=max_file_size(weight_format))
         processor.save_pretrained(partial)
         (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
@@ -78,6 +79,7 @@ def save_checkpoint(
     except SafetensorError as error:
         raise OSError(f"{folder / WEIGHTS_FILE}: could not be written ({error})") from error
     finally:
+        model.config.weight_format = "float32"
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -137,9 +139,11 @@ def load_model(folder: Path) -> SMNER:
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise InvalidCheckpoint(f"{config_file}: {error}") from error
     try:
+        restored = read_weights(folder) if config.weight_format == "int8" else None
         model, report = SMNER.from_pretrained(
-            folder,
+            folder if restored is None else None,
             config=config,
+            state_dict=restored,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
@@ -158,5 +162,6 @@ def load_model(folder: Path) -> SMNER:
         if report[problem]:
             names = ", ".join(sorted(map(str, report[problem]))[:3])
             raise InvalidCheckpoint(f"{weights_file}: does not fit {CONFIG_FILE}, {problem.replace('_', ' ')}: {names}")
+    model.config.weight_format = "float32"
     network: SMNER = model.eval()
     return network

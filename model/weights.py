@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -35,16 +34,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         OSError, ValueError, KeyError, safetensors.SafetensorError: they cannot be read.
     """
     return _restore({name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()})
-
-
-def has_8bit_weights(folder: Path) -> bool:
-    """Whether the folder has weights in 8 bits."""
-    files = [path for path in weight_files(folder) if path.is_file()]
-    if not files:
-        return False
-    with safe_open(files[0], "pt") as opened:
-        names = set(opened.keys())
-        return any(f"{name}{_SCALE}" in names for name in names)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -33,6 +33,7 @@ class SMNERConfig(PreTrainedConfig):
         score_temperature: divides the logits before the scores of entities are computed (Guo et al. 2017). Fitted after
             training; it does not change which entities are found.
         id2label: index to label, 0 is "no entity", the rest are the entity types.
+        weight_format: how a checkpoint stores the weights, see :mod:`model.weights`; float32 in a loaded model.
     """
 
     model_type = "smner"
@@ -56,6 +57,7 @@ class SMNERConfig(PreTrainedConfig):
     initial_deviation: float = 0.1
     critic: str = "mlp"
     score_temperature: float = 1.0
+    weight_format: str = "float32"
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.id2label is None:

@@ -5,7 +5,6 @@ d width of the text encoder, h attention heads.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +22,6 @@ from model.modeling.morph_inputs import MorphInputs, text_inputs
 from model.modeling.span_encoder import SpanEncoder
 from model.modeling.spans import Spans, enumerate_spans
 from model.morphs import Morph
-from model.weights import has_8bit_weights, read_weights
 
 
 @dataclass
@@ -110,12 +108,16 @@ class SMNER(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as any :class:`PreTrainedModel`, from a folder with 8-bit weights too."""
-        folder = Path(pretrained_model_name_or_path or "")
-        if not has_8bit_weights(folder):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        config = kwargs.pop("config", None) or SMNERConfig.from_pretrained(folder)
-        return super().from_pretrained(None, *args, config=config, state_dict=read_weights(folder), **kwargs)
+        """Load as any :class:`PreTrainedModel`, but not 8-bit weights, which would be taken for the weights themselves.
+
+        Raises:
+            ValueError: the weights are stored in 8 bits.
+        """
+        if kwargs.get("state_dict") is None:
+            config = kwargs.get("config") or SMNERConfig.from_pretrained(pretrained_model_name_or_path)
+            if config.weight_format == "int8":
+                raise ValueError("8-bit weights are read by Recognizer.from_pretrained and model.checkpoint.load_model")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Images (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from model.checkpoint import bundled_checkpoints
 from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
 from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, run, stack, venv_command
@@ -104,9 +105,14 @@ def test_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -> N
     for name, value in stack(cpu=True)["services"]["smner"]["environment"].items():
         monkeypatch.setenv(name, value)
     settings = Settings()
-    assert settings.checkpoint is None
     assert settings.api_keys_file is None
     assert settings.max_pending_posts == Settings.model_fields["max_pending_posts"].default
+
+
+@pytest.mark.parametrize(("cpu", "name"), [(False, "smner-base"), (True, "smner-compact")])
+def test_the_checkpoint_fits_the_device(cpu: bool, name: str) -> None:
+    assert {stack(cpu=cpu)["services"][own]["environment"]["SMNER_CHECKPOINT"] for own in REPLICAS} == {name}
+    assert name in bundled_checkpoints()
 
 
 @pytest.mark.parametrize("cpu", [False, True])

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.checkpoint import load_model, save_checkpoint
-from model.weights import INDEX_FILE, has_8bit_weights, max_file_size, round_weights, stored_weights, weight_files
+from model.weights import INDEX_FILE, max_file_size, round_weights, stored_weights, weight_files
 
 
-def test_each_group_of_64_has_its_scale_by_hand() -> None:
+def test_a_group_of_64_has_one_scale() -> None:
     """Two groups in a row: 127 steps of 1 and of 0.5; 5.2 is 5 steps, −10.2 is −20 steps."""
     row = torch.zeros(1, 128)
     row[0, 0], row[0, 1], row[0, 64], row[0, 65] = 127, 5.2, 63.5, -10.2
@@ -54,7 +54,6 @@ def test_several_files_are_read_as_one(
     files = weight_files(tmp_path)
     assert len(files) > 1
     assert (tmp_path / INDEX_FILE).is_file()
-    assert has_8bit_weights(tmp_path)
     stored = stored_weights(smner.state_dict(), "int8")
     torch.testing.assert_close({k: v for path in files for k, v in load_file(path).items()}, stored)
     torch.testing.assert_close(load_model(tmp_path).state_dict(), round_weights(smner.state_dict(), "int8"))

@@ -35,8 +35,11 @@ class DataSource:
 
     @property
     def name(self) -> str:
-        """The name of the source in reports."""
-        return self.path.stem if self.path.is_file() else self.path.resolve().name
+        """The name of the source in reports: its folder's, or its file's unless that is called after a split."""
+        path = self.path.resolve()
+        if path.is_file() and path.stem not in ("train", "valid", "test"):
+            return path.stem
+        return path.parent.name if path.is_file() else path.name
 
     def file(self, split: str) -> Path | None:
         """The file of ``split``, None if there is none; raises UnusableSplit if there are two."""

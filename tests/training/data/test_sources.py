@@ -69,3 +69,7 @@ def test_a_folders_name_keeps_its_dots(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "v1.2").mkdir()
     monkeypatch.chdir(tmp_path / "v1.2")
     assert DataSource(Path()).name == "v1.2"
+    (tmp_path / "v1.2" / "train.txt").write_text(CONLL, "utf-8")
+    (tmp_path / "v1.2" / "posts.txt").write_text(CONLL, "utf-8")
+    assert DataSource(Path("train.txt")).name == "v1.2"
+    assert DataSource(Path("posts.txt")).name == "posts"
