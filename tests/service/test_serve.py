@@ -116,13 +116,13 @@ def test_changed_checkpoint_is_refused_with_file_name(
 ) -> None:
     (tiny_checkpoint / "config.json").write_text("{}")
     with pytest.raises(SystemExit):
-        load(Settings(checkpoint=tiny_checkpoint))
+        load(Settings(checkpoint=str(tiny_checkpoint)))
     assert "config.json" in capsys.readouterr().err
 
 
 def test_batch_smaller_than_a_post_is_refused(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        load(Settings(checkpoint=tiny_checkpoint, max_batch_tokens=100))
+        load(Settings(checkpoint=str(tiny_checkpoint), max_batch_tokens=100))
     assert "must be at least 128" in capsys.readouterr().err
 
 
