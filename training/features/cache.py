@@ -15,7 +15,7 @@ from model.errors import InvalidPost
 from model.preprocessing.images import IMAGE_SUFFIXES, read_image
 from training.features.image_encoder import FrozenImageEncoder
 from training.features.image_features import ImageFeatureFile, image_id
-from training.features.shards import FeatureShards
+from training.features.shards import TensorShards
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -64,7 +64,7 @@ def cache_images(
     named = by_id(images)
     digest = images_sha256(named.values())
     metadata = {"encoder": encoder.name, "fingerprint": encoder.fingerprint(), "images": digest}
-    shards = FeatureShards(output, list(named), metadata, size=shard_size)
+    shards = TensorShards(output, list(named), metadata, size=shard_size)
     if output.exists() and (finished := _finished(output, metadata)) is not None:
         shards.discard()  # in case the last call was killed before it could
         return [path for name, path in named.items() if name not in finished]

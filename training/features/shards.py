@@ -1,4 +1,4 @@
-"""Image features that are written in shards, so that a killed run loses at most one shard."""
+"""Tensors that are written in shards, so that a killed run loses at most one shard."""
 
 import json
 import shutil
@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-class FeatureShards:
-    """The shards of an image-feature file, in the folder ``FILE.parts`` until all of them can be merged.
+class TensorShards:
+    """The shards of a file of tensors, such as image features, in the folder ``FILE.parts`` until they can be merged.
 
     Each file gets its name once it is complete. Writing holds one shard in memory, merging all features once: of a
     1.7 GB file, the largest documented one, a peak of 1.7 GB was measured (and twice that on disk).
 
     Args:
-        ids: of all images.
+        ids: of all images, or of whatever the rows belong to.
         metadata: of the file. Shards that an interrupted run left are kept if it had the same ids, metadata and size.
         size: images in a shard.
     """
@@ -28,6 +28,11 @@ class FeatureShards:
         self._folder = output.with_name(f"{output.name}.parts")
         chunks = [list(ids[first : first + size]) for first in range(0, len(ids), size)]
         self._shards = {self._folder / f"{number:06}.safetensors": chunk for number, chunk in enumerate(chunks)}
+
+    @property
+    def paths(self) -> list[Path]:
+        """All shards, written or not, in the order of the ids."""
+        return list(self._shards)
 
     def begin(self) -> list[tuple[Path, list[str]]]:
         """Find the shards that still have to be written, each with its ids; remove shards of other images."""
@@ -41,7 +46,7 @@ class FeatureShards:
         return [(shard, ids) for shard, ids in self._shards.items() if _names(shard) is None]
 
     def write(self, shard: Path, names: Sequence[str], features: Tensor | None) -> None:
-        """Write the features, (n, 1 + m, C) float16, of the n images in a shard that could be read; None if n is 0.
+        """Write a shard's rows, such as the features (n, 1 + m, C) float16 of n images; None if none could be read.
 
         Raises:
             OSError: it cannot be written.

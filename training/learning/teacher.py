@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from model.device import choose_device
 from model.preprocessing.processor import Batch
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost
+from training.features.shards import TensorShards
 from training.learning.distributed import on_main_process
 from training.scoring.prediction import run_model
 
@@ -59,15 +59,20 @@ class Teacher:
     def answer(self, posts: Sequence[LabeledPost], folder: Path) -> list[Tensor]:
         """Compute the logits of all spans of each post, (words, widths, 1 + types) float16 by first word and width − 1.
 
-        They are kept in shards in ``folder``, so a killed call loses at most one, and a second call computes nothing.
-        Entries of spans that leave the post mean nothing. 100,000 posts take about 150 MB of memory.
+        They are kept in shards beside ``folder``, so a killed call loses at most one, and a second call computes
+        nothing. Entries of spans that leave the post mean nothing.
 
         Raises:
             UnusablePost: a text is too long for the teacher.
             OSError: a shard cannot be written.
         """
-        on_main_process(lambda: self._write(posts, folder))
-        return [logits for shard in _shards(posts, folder) for logits in _read(shard)]
+        metadata = {"teacher": self.revision, "posts": _digest(posts), "widths": str(self._widths)}
+        shards = TensorShards(folder, [str(number) for number in range(len(posts))], metadata, size=_SHARD)
+        on_main_process(lambda: self._write(posts, shards))
+        stored = (load_file(path)["features"] for path in shards.paths)
+        words = [len(post.words) for post in posts]
+        lengths = [words[first : first + _SHARD] for first in range(0, len(posts), _SHARD)]
+        return [own for logits, sizes in zip(stored, lengths, strict=True) for own in torch.split(logits, sizes)]
 
     def lend_weights(self, network: SMNER) -> None:
         """Give the student the teacher's weights to start with.
@@ -84,21 +89,13 @@ class Teacher:
             raise ValueError(f"start_from_teacher: that is another network, which differs in {', '.join(other[:3])}")
         network.load_state_dict(weights)
 
-    def _write(self, posts: Sequence[LabeledPost], folder: Path) -> None:
-        expected = json.dumps({"teacher": self.revision, "posts": _digest(posts), "widths": self._widths})
-        contents = folder / "contents.json"
-        folder.mkdir(parents=True, exist_ok=True)
-        if not contents.is_file() or contents.read_text("utf-8") != expected:
-            for stale in folder.glob("*.safetensors"):
-                stale.unlink()
-            contents.write_text(expected, "utf-8")
-        shards = _shards(posts, folder)
-        with tqdm(total=len(posts), desc="asking the teacher", unit="post") as progress:
-            for number, shard in enumerate(shards):
-                own = posts[number * _SHARD : (number + 1) * _SHARD]
-                if not _is_whole(shard):
-                    _save(self._logits(own), shard)
-                progress.update(len(own))
+    def _write(self, posts: Sequence[LabeledPost], shards: TensorShards) -> None:
+        missing = shards.begin()
+        done = len(posts) - sum(len(numbers) for _, numbers in missing)
+        with tqdm(total=len(posts), initial=done, desc="asking the teacher", unit="post") as progress:
+            for shard, numbers in missing:
+                shards.write(shard, numbers, torch.cat(self._logits([posts[int(number)] for number in numbers])))
+                progress.update(len(numbers))
 
     def _logits(self, posts: Sequence[LabeledPost]) -> list[Tensor]:
         texts = PostDataset([replace(post, image=None, image_id=None) for post in posts], self._processor)
@@ -119,29 +116,3 @@ class Teacher:
 
 def _digest(posts: Sequence[LabeledPost]) -> str:
     return hashlib.sha256(json.dumps([post.words for post in posts]).encode()).hexdigest()
-
-
-def _shards(posts: Sequence[LabeledPost], folder: Path) -> list[Path]:
-    return [folder / f"{number:06}.safetensors" for number in range(-(-len(posts) // _SHARD))]
-
-
-def _save(logits: Sequence[Tensor], shard: Path) -> None:
-    partial = shard.with_suffix(".part")
-    try:
-        save_file({"logits": torch.cat(list(logits)), "words": torch.tensor([len(own) for own in logits])}, partial)
-    except SafetensorError as error:
-        raise OSError(f"{shard}: cannot be written ({error})") from error
-    partial.replace(shard)
-
-
-def _read(shard: Path) -> tuple[Tensor, ...]:
-    stored = load_file(shard)
-    return torch.split(stored["logits"], stored["words"].tolist())
-
-
-def _is_whole(shard: Path) -> bool:
-    """Whether the shard is there and, after a power failure, readable."""
-    try:
-        return bool(_read(shard))
-    except (OSError, SafetensorError):
-        return False

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import training.features.shards
 from tests.conftest import Start
 from training.features.image_features import ImageFeatureFile
-from training.features.shards import FeatureShards
+from training.features.shards import TensorShards
 
 IDS = ["a", "b", "c", "d", "e"]  # in shards of two; c cannot be read
 FEATURES = torch.arange(4 * 3 * 2).half().view(4, 3, 2)
@@ -24,7 +24,7 @@ ROWS = dict(zip("abde", FEATURES, strict=True))
 
 def write_missing(output: Path, written: list[Path]) -> None:
     """Write the shards that are missing, note them and merge."""
-    shards = FeatureShards(output, IDS, {"encoder": "timm:some"}, size=2)
+    shards = TensorShards(output, IDS, {"encoder": "timm:some"}, size=2)
     for shard, ids in shards.begin():
         names = [name for name in ids if name in ROWS]
         shards.write(shard, names, torch.stack([ROWS[name] for name in names]))
@@ -76,13 +76,13 @@ def test_the_file_is_as_readable_as_others(tmp_path: Path) -> None:
 MEASURE_MEMORY = """
 import sys, torch
 from pathlib import Path
-from training.features.shards import FeatureShards
+from training.features.shards import TensorShards
 
 def peak():
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e3  # megabytes
 
-shards = FeatureShards(Path(sys.argv[1]), [str(i) for i in range(100)], {"encoder": "timm:some"}, size=10)
+shards = TensorShards(Path(sys.argv[1]), [str(i) for i in range(100)], {"encoder": "timm:some"}, size=10)
 features = torch.ones(10, 50, 10_000, dtype=torch.float16)
 before = peak()
 for shard, names in shards.begin():
@@ -106,7 +106,7 @@ def test_merging_holds_the_features_once(tmp_path: Path) -> None:
 def test_a_full_disk_names_the_file(tmp_path: Path, start: Start) -> None:
     def work() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
-        shards = FeatureShards(tmp_path / "f.safetensors", IDS, {}, size=2)
+        shards = TensorShards(tmp_path / "f.safetensors", IDS, {}, size=2)
         try:
             shards.write(shards.begin()[0][0], ["a"], torch.zeros(1, 100, 100).half())
         except OSError as error:

@@ -21,7 +21,7 @@ from tests.conftest import Start
 from tests.training.learning.tiny_runs import small, trainer_with, write_recipe
 from training.cli.train import main
 from training.data.sources import DataSource
-from training.features.shards import FeatureShards
+from training.features.shards import TensorShards
 from training.learning.run import train
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
@@ -98,7 +98,7 @@ def half_of_the_files(path: Path, target: Path) -> Path:
 
 whole_state, whole_file = TrainerState.save_to_json, Path.replace
 MOMENTS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "photos are encoded": (FeatureShards, "merge", die),
+    "photos are encoded": (TensorShards, "merge", die),
     "the first step": (SMNERTrainer, "compute_loss", die),
     "the optimizer is saved": (
         SMNERTrainer,

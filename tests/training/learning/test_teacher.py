@@ -120,14 +120,26 @@ def test_a_killed_teacher_goes_on_where_it_was(
     monkeypatch.setattr(training.learning.teacher, "run_model", interrupted)
     teacher = Teacher(result.checkpoint, types=["PER", "LOC"], max_span_width=4, bfloat16=False)
     with pytest.raises(KeyboardInterrupt):
-        teacher.answer(posts, tmp_path)
-    (tmp_path / "000001.safetensors").write_bytes(b"cut off")
-    answers = teacher.answer(posts, tmp_path)
+        teacher.answer(posts, tmp_path / "answers")
+    (tmp_path / "answers.parts" / "000001.safetensors").write_bytes(b"cut off")
+    answers = teacher.answer(posts, tmp_path / "answers")
     assert asked == [3, 3, 2, 3, 2]
-    assert all(map(torch.equal, answers, teacher.answer(posts, tmp_path)))
+    assert all(map(torch.equal, answers, teacher.answer(posts, tmp_path / "answers")))
     assert [len(own) for own in answers] == [len(post.words) for post in posts]
-    teacher.answer(posts[:-1], tmp_path)
+    teacher.answer(posts[:-1], tmp_path / "answers")
     assert asked[5:] == [3, 3, 1]  # other posts: nothing is kept
+
+
+def test_answers_are_in_the_students_order_of_types(overfitted: tuple[RunResult, DataSource], tmp_path: Path) -> None:
+    result, source = overfitted
+    posts = source.read("train")
+    answers = [
+        Teacher(result.checkpoint, types=types, max_span_width=4, bfloat16=False).answer(posts, tmp_path / types[0])
+        for types in (["PER", "LOC"], ["LOC", "PER"])
+    ]
+    for theirs, swapped in zip(*answers, strict=True):
+        assert torch.equal(theirs[..., [0, 2, 1]], swapped)
+        assert not torch.equal(theirs, swapped)
 
 
 def test_a_teacher_that_does_not_fit_is_refused(
