@@ -17,7 +17,15 @@ from model.errors import InvalidCheckpoint
 from model.modeling.configuration import NO_ENTITY, SMNERConfig
 from model.modeling.smner import SMNER
 from model.preprocessing.processor import IMAGE_SETTINGS_FILE, SMNERProcessor
-from model.weights import INDEX_FILE, WEIGHTS_FILE, WeightFormat, max_file_size, read_weights, stored_weights
+from model.weights import (
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    WeightFormat,
+    max_file_size,
+    read_weights,
+    stored_weights,
+    weight_files,
+)
 
 CONFIG_FILE = "config.json"
 MODEL_CARD_FILE = "README.md"
@@ -32,8 +40,8 @@ def checkpoint_folder(name: str | Path | None = None) -> Path:
 
     A folder that has the name of such a checkpoint needs its path, ``./smner-compact``.
     """
-    bundled = bundled_checkpoints()
-    return bundled.get(DEFAULT_CHECKPOINT if name is None else str(name), Path(name or DEFAULT_CHECKPOINT))
+    name = DEFAULT_CHECKPOINT if name is None else name
+    return bundled_checkpoints().get(str(name), Path(name))
 
 
 def bundled_checkpoints() -> dict[str, Path]:
@@ -113,11 +121,9 @@ def _verify(folder: Path) -> str:
         raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is incomplete")
     lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in REQUIRED_FILES:
+    for name in (*REQUIRED_FILES, *_weight_names(folder)):
         if name not in sums:
             raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {name}")
-    if not sums.keys() & {WEIGHTS_FILE, INDEX_FILE}:
-        raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {WEIGHTS_FILE}")
     for name, digest in sums.items():
         path = folder / name
         if not path.is_file():
@@ -125,6 +131,13 @@ def _verify(folder: Path) -> str:
         if file_sha256(path) != digest:
             raise InvalidCheckpoint(f"{path}: changed, its SHA-256 is not the one in {CHECKSUM_FILE}")
     return file_sha256(folder / CHECKSUM_FILE)
+
+
+def _weight_names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in weight_files(folder)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidCheckpoint(f"{folder / INDEX_FILE}: not an index of weights ({error!r})") from error
 
 
 def load_model(folder: Path) -> SMNER:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import SMNER, SMNERConfig, SMNERProcessor
-from model.checkpoint import load_model, save_checkpoint
+from model import SMNER, SMNERProcessor
+from model.checkpoint import CHECKSUM_FILE, load_model, save_checkpoint, verify_checkpoint
+from model.errors import InvalidCheckpoint
 from model.weights import INDEX_FILE, max_file_size, round_weights, stored_weights, weight_files
 
 
@@ -57,7 +58,15 @@ def test_several_files_are_read_as_one(
     stored = stored_weights(smner.state_dict(), "int8")
     torch.testing.assert_close({k: v for path in files for k, v in load_file(path).items()}, stored)
     torch.testing.assert_close(load_model(tmp_path).state_dict(), round_weights(smner.state_dict(), "int8"))
+    sums = (tmp_path / CHECKSUM_FILE).read_text("utf-8").splitlines(keepends=True)
+    unlisted = "".join(line for line in sums if not line.endswith(f"  {files[-1].name}\n"))
+    (tmp_path / CHECKSUM_FILE).write_text(unlisted, "utf-8")
+    with pytest.raises(InvalidCheckpoint, match=f"does not list {files[-1].name}"):
+        verify_checkpoint(tmp_path)
+    (tmp_path / INDEX_FILE).write_text("[]", "utf-8")
+    with pytest.raises(InvalidCheckpoint, match="not an index of weights"):
+        verify_checkpoint(tmp_path)
 
 
-def test_only_8_bit_files_are_kept_small(config: SMNERConfig) -> None:
+def test_only_8_bit_files_are_kept_small() -> None:
     assert (max_file_size("int8"), max_file_size("float16")) == ("95MB", "100GB")
