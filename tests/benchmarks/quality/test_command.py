@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -127,7 +128,8 @@ def test_failed_cell_stops_the_other_jobs(options: list[str], tmp_path: Path) ->
     arguments = [*MODULE, *options, "--seeds", *map(str, range(40)), "--jobs", "2"]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert "RuntimeError: Token classification, seed" in done.stderr
+    # two jobs run at once, and either may fail first
+    assert re.search(r"RuntimeError: (Token classification|BERT-CRF), seed \d", done.stderr)
     assert done.stdout.count("…") < 10
 
 
