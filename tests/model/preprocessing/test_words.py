@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.preprocessing.words import Word, join_words, split_words
+from model.preprocessing.words import join_words, split_words
 
 # Unicode's White_Space property, PropList.txt
 WHITE_SPACE = {*"\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000", *map(chr, range(0x2000, 0x200B))}
+# what shows nothing where no emoji is before it: format characters, variation selectors and the like
+UNSEEN = "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+UNSEEN += "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 EMOJI = [
     "😀",
     "❤️",  # with U+FE0F, emoji presentation
@@ -31,7 +34,11 @@ PIECES = st.sampled_from(
         *["\u200d", "\u200b", "\ufe0f", "\u20e3", "🏽", "🇩", "👩\u200d"],  # parts of sequences, alone
         *["e\u0301", "o\u0308\u0323", "\u0301", "नमस्ते", "ไทย", "がぎ", "東京", "한국어"],
         *["שָׁלוֹם", "مرحبا", "\u202bRTL\u202c", "\u200f"],
-        *["&amp;", "&lt;3", "&#39;"],
+        *["&amp;", "&lt;3", "&#39;", "&nbsp;", "&shy;", "&#x1F600;", "&fjlig;", "&bogus;", "&#0;"],
+        *["\xad", "\u2060", "\u202e", "\u2066", "\u034f", "\U000e0100", "\u3164"],
+        *["𝐍𝐨𝐫𝐚", "Ｏｓｌｏ", "ﬁne", "Ⓝ", "ｶﾞ", "㍻", "½", "™", "：", "Ⅷ", "ﷺ"],
+        *["トヨタの", "서울에서", "ខ្ញុំ", "ກິນ", "さくらー", "_Madrid_", "_a", "b_", "Δelta", "नمस्ते", "مرحبا_1"],
+        *["paris.fr", "pic.twitter.com/a", "jane@nasa.gov", "FTP://x.y", "Jr.And", "@nba.com", "&amp;#39;"],
         *[" ", "  ", "\t", "\n", "\xa0", "\u2003", "\u3000"],
         *["\x00", "\x07", "\x1f", "\x7f", "\ufeff", "\x85"],
         *["http://t.co/a", "https://", "www.", ":)", "=D", "@name_1", "#NBA", "10,000", "2nd", "can't", "…", "ℹ"],
@@ -52,9 +59,13 @@ def test_every_word_is_a_slice_of_the_text(text: str) -> None:
 
 
 @given(POSTS)
-def test_words_cover_exactly_the_non_space_characters(text: str) -> None:
+def test_words_cover_all_that_can_be_seen(text: str) -> None:
     covered = [i for word in split_words(text) for i in range(word.start, word.end)]
-    assert covered == [i for i, character in enumerate(text) if character not in WHITE_SPACE]
+    assert covered == sorted(set(covered))
+    left_out = "".join(character for i, character in enumerate(text) if i not in set(covered))
+    assert not re.sub(f"&nbsp;|&shy;|[_\u200d{UNSEEN}{''.join(WHITE_SPACE)}]", "", left_out)
+    inside = "".join(text[word.start] + text[word.end - 1] for word in split_words(text))
+    assert not WHITE_SPACE.intersection(inside)
 
 
 @given(POSTS)
@@ -84,7 +95,6 @@ def test_emoji_are_separated_from_letters(emoji: str) -> None:
         ("I’m", "I ’ m"),
         ("U.S.", "U . S ."),
         ("wait...", "wait . . ."),
-        ("&amp;", "& amp ;"),
         ("10,000", "10,000"),
         ("3.5", "3.5"),
         ("6:30", "6 : 30"),
@@ -119,23 +129,24 @@ def test_text_is_split_as_in_twitter_2017(text: str, words: str) -> None:
 
 
 def test_raw_posts_are_split_as_in_twitter_2017(shared_data: Path) -> None:
-    """The files separate variation selectors and skin tones; we keep them with their emoji."""
+    """But for HTML entities, and for variation selectors and skin tones, which we keep with their emoji."""
     pairs = map(json.loads, (shared_data / "pairs" / "pairs.jsonl").read_text("utf-8").splitlines())
     raw = [pair for pair in pairs if pair["text"]]
     assert raw
     for pair in raw:
-        tokens = re.sub(" ([\ufe0f\U0001f3fb-\U0001f3ff])(?= |$)", r"\1", " ".join(pair["tokens"])).split(" ")
-        assert words_of(pair["text"]) == tokens
+        joined = re.sub(" ([\ufe0f\U0001f3fb-\U0001f3ff])(?= |$)", r"\1", " ".join(pair["tokens"]))
+        assert " ".join(words_of(pair["text"])) == re.sub("& (amp|gt|lt) ;", r"&\1;", joined)
 
 
 def test_twitter_2017_tokens_are_single_words(shared_data: Path) -> None:
-    """All but 46 numbers that kept their comma, and one ``:O``."""
+    """All but numbers that kept their comma, ``:O``, what shows nothing, and words of two scripts or in Korean."""
     files = (shared_data / "twitter2017" / f"{split}.txt" for split in ("train", "valid"))
     lines = (line for file in files for line in file.read_text("utf-8").split("\n"))
     tokens = [line.split("\t")[0] for line in lines if "\t" in line]
     torn = [token for token in tokens if words_of(token) != [token]]
     assert len(tokens) > 60_000
-    assert {token for token in torn if not (token[:-1].isdigit() and token[-1] == ",")} <= {":O"}
+    torn = [token for token in torn if not (token[:-1].isdigit() and token[-1] == ",")]
+    assert set(torn) == {":O", "\ufe0f", "\u200b", "\u200d", "ㅋㅋㅋ", "화양연화onstageEpilogue"}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +170,21 @@ def test_twitter_2017_tokens_are_single_words(shared_data: Path) -> None:
         "_" * 20_000,
         "漢\u0301" * 10_000,
         " " * 20_000,
+        "a." * 10_000,
+        "a.com/" * 4_000,
+        "a@" * 10_000,
+        "a" * 20_000 + "@b.com",
+        "ab-" * 7_000 + ".com",
+        "aa.bb." * 4_000,
+        "&" * 20_000,
+        "&a" * 10_000,
+        "_a" * 10_000,
+        "_a " * 7_000,
+        "\xad" * 20_000,
+        "𝐍" * 20_000,
+        "さ" * 20_000,
+        "ก" * 20_000,
+        "한" * 20_000,
     ],
     ids=lambda text: ascii(text[:9]),
 )
@@ -178,4 +204,81 @@ def test_joined_words_are_slices_of_the_text(words: list[str]) -> None:
 
 def test_joined_words_may_be_white_space() -> None:
     """Twitter-2015 valid has a token that is a no-break space."""
-    assert join_words(["a", "\xa0", "b"]) == [Word("a", 0, 1), Word("\xa0", 2, 3), Word("b", 4, 5)]
+    assert [word[:3] for word in join_words(["a", "\xa0", "b"])] == [("a", 0, 1), ("\xa0", 2, 3), ("b", 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # what shows nothing neither ends a word nor is one
+        ("Manches\xadter", [("Manches\xadter", "Manchester")]),
+        ("Os\u2060lo \u200b !", [("Os\u2060lo", "Oslo"), ("!", "!")]),
+        ("\u202bOslo\u202c", [("Oslo", "Oslo")]),
+        ("O\ufe0fslo ❤️", [("O\ufe0fslo", "Oslo"), ("❤️", "❤️")]),
+        # styled letters and HTML entities are read as what they stand for
+        ("𝐎𝐬𝐥𝐨", [("𝐎𝐬𝐥𝐨", "Oslo")]),
+        ("Ｏｓｌｏ！", [("Ｏｓｌｏ", "Oslo"), ("！", "!")]),
+        ("A&amp;M", [("A", "A"), ("&amp;", "&"), ("M", "M")]),
+        ("Caf&eacute;", [("Caf&eacute;", "Café")]),
+        ("Os&shy;lo", [("Os&shy;lo", "Oslo")]),
+        ("New&nbsp;York", [("New", "New"), ("York", "York")]),
+        (
+            "&lt;3 &amp;lt; &bogus;",
+            [
+                ("&lt;", "<"),
+                ("3", "3"),
+                ("&amp;", "&"),
+                ("lt", "lt"),
+                (";", ";"),
+                ("&", "&"),
+                ("bogus", "bogus"),
+                (";", ";"),
+            ],
+        ),
+        # emphasis
+        ("in _Madrid_!", [("in", "in"), ("Madrid", "Madrid"), ("!", "!")]),
+        ("@_Madrid_ a_b", [("@", "@"), ("_Madrid_", "_Madrid_"), ("a_b", "a_b")]),
+    ],
+)
+def test_words_show_what_a_reader_sees(text: str, words: list[tuple[str, str]]) -> None:
+    assert [(word.text, word.visible) for word in split_words(text)] == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("トヨタの社長", "トヨタ の 社 長"),
+        ("서울에서", "서 울 에 서"),
+        ("東京2020", "東 京 2020"),
+        ("Pythonエンジニア", "Python エンジニア"),
+        ("ฉันไปกรุงเทพ", "ฉัน ไป กรุงเทพ"),
+        ("ខ្ញុំទៅភ្នំពេញ", "ខ្ញុំ ទៅ ភ្នំពេញ"),
+        ("ຂ້ອຍໄປວຽງຈັນ", "ຂ້ອຍ ໄປ ວຽງຈັນ"),
+        ("SMSمرحبا", "SMS مرحبا"),
+        ("Δelta", "Δelta"),
+    ],
+)
+def test_words_are_cut_where_the_script_changes(text: str, words: str) -> None:
+    assert words_of(text) == words.split(" ")
+
+
+def test_words_know_their_line() -> None:
+    words = split_words("a b\r\nc\n\nd\u2028e&#10;f")
+    assert [(word.visible, word.line) for word in words] == [("a", 0), ("b", 0), ("c", 1), ("d", 3), ("e", 4), ("f", 5)]
+    assert [word.line for word in join_words(["a", "b", "c"], {1})] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("Https://Example.com/Paris rocks", "Https://Example.com/Paris"),
+        ("at ftp://ftp.nasa.gov/paris.", "ftp://ftp.nasa.gov/paris"),
+        ("mail jane.doe@nasa.gov, ok", "jane.doe@nasa.gov"),
+        ("(pic.twitter.com/AbC123)", "pic.twitter.com/AbC123"),
+        ("paris.fr PARIS.FR bbc.co.uk/news", "paris.fr PARIS.FR bbc.co.uk/news"),
+        ("a t.co/x…", "t.co/x…"),
+        ("Jr.And U.S.A 3.5km end.Next love.it 10.30.am will.i.am @nba.com node.js and/or", ""),
+    ],
+)
+def test_links_are_whole_words(text: str, links: str) -> None:
+    assert " ".join(word.text for word in split_words(text) if word.is_link) == links
