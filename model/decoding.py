@@ -24,7 +24,9 @@ class TypedSpan:
     index: int
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
+    """A span that may be an entity, and its gain: log p(type) − log p(no entity), positive."""
+
     span: TypedSpan
     gain: float
 
@@ -33,7 +35,13 @@ def decode(logits: Tensor, spans: Spans, *, temperature: float = 1.0) -> list[li
     """Find each post's most probable labeling without overlapping entities, ordered by position.
 
     Spans are classified independently, so a labeling's log-probability is that of "no entity" everywhere plus each
-    entity's gain, log p(type) − log p(no entity). Only spans with a positive gain can be part of the best labeling.
+    entity's gain. Arguments as for :func:`find_candidates`.
+    """
+    return [best_non_overlapping(found) for found in find_candidates(logits, spans, temperature=temperature)]
+
+
+def find_candidates(logits: Tensor, spans: Spans, *, temperature: float = 1.0) -> list[list[Candidate]]:
+    """Find the spans of each post that can be part of its best labeling: those with a positive gain.
 
     Args:
         logits: (B, S, 1 + types) float, class 0 is "no entity".
@@ -52,13 +60,13 @@ def decode(logits: Tensor, spans: Spans, *, temperature: float = 1.0) -> list[li
         *torch.stack(integers).tolist(),
         *torch.stack(floats).tolist(),
     )  # one GPU transfer each
-    candidates: list[list[_Candidate]] = [[] for _ in range(len(logits))]
+    candidates: list[list[Candidate]] = [[] for _ in range(len(logits))]
     for post, start, end, type_, index, score, value in zip(*columns, strict=True):
-        candidates[post].append(_Candidate(TypedSpan(start, end, type_, score, index), value))
-    return [best_non_overlapping(found) for found in candidates]
+        candidates[post].append(Candidate(TypedSpan(start, end, type_, score, index), value))
+    return candidates
 
 
-def best_non_overlapping(candidates: list[_Candidate]) -> list[TypedSpan]:
+def best_non_overlapping(candidates: list[Candidate]) -> list[TypedSpan]:
     """Weighted interval scheduling: choose the non-overlapping spans with the highest total gain, by position.
 
     Of equally good sets, the one without the later-ending span wins, so the answer is deterministic.

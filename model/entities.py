@@ -16,7 +16,11 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A named entity: ``text[start:end] == word`` in Unicode code points, ``score`` its probability in (0, 1]."""
+    """A named entity: ``text[start:end] == word`` in Unicode code points.
+
+    ``score`` is the probability of its type, in (0, 1]; ``scores``, where it is explained, those of all types. All
+    numbers have four decimals.
+    """
 
     entity_group: str
     word: str
@@ -24,3 +28,4 @@ class Entity:
     end: int
     score: float
     attention: Attention | None = None
+    scores: dict[str, float] | None = None

@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
-from model.decoding import TypedSpan, decode
+from model.decoding import find_candidates
 from model.device import Precision, check_precision, choose_device
 from model.entities import Attention, Entity
+from model.merging import MergedSpan, WindowOutput, merge_windows
 from model.modeling.image_encoder import fold_for_inference
 from model.modeling.smner import SMNER
 from model.preprocessing.images import MAX_PIXELS, ImageSource
-from model.preprocessing.processor import SMNERProcessor, TokenizedText
+from model.preprocessing.processor import SMNERProcessor
+from model.preprocessing.tokenized_text import TokenizedText
+
+_DECIMALS = 4  # of scores and weights; depending on the batch, the next ones vary
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,13 @@ class Post:
 
     Attributes:
         source: the original text.
-        text: its words and sub-tokens.
+        windows: its words and sub-tokens; several windows if it is longer than the text encoder reads at once.
         pixels: the decoded image, (3, size, size) uint8.
         image_features: the encoded image, (1 + m, C) float; takes precedence over ``pixels``.
     """
 
     source: str
-    text: TokenizedText
+    windows: Sequence[TokenizedText]
     pixels: Tensor | None = None
     image_features: Tensor | None = None
 
@@ -38,6 +42,11 @@ class Post:
     def has_image(self) -> bool:
         """Whether the post has an image, decoded or encoded."""
         return self.pixels is not None or self.image_features is not None
+
+    @property
+    def tokens(self) -> int:
+        """Sub-tokens of the longest window, special ones included."""
+        return max(len(window.input_ids) for window in self.windows)
 
 
 class Recognizer:
@@ -128,7 +137,7 @@ class Recognizer:
         if images is not None and len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(images)} images")
         posts = [self.prepare(*post) for post in zip(texts, images or [None] * len(texts), strict=True)]
-        by_length = sorted(range(len(posts)), key=lambda i: len(posts[i].text.input_ids))
+        by_length = sorted(range(len(posts)), key=lambda i: posts[i].tokens)
         answers: list[list[Entity]] = [[] for _ in posts]
         for first in range(0, len(posts), self.batch_size):
             chosen = by_length[first : first + self.batch_size]
@@ -138,9 +147,9 @@ class Recognizer:
 
     def prepare(self, text: str, image: ImageSource | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
         """Tokenize the text and decode the image; errors as for :meth:`recognize`."""
-        tokenized = self.processor.tokenize(text)
+        windows = self.processor.tokenize_windows(text)
         pixels = None if image is None else self.processor.decode_image(image, max_pixels=max_pixels)
-        return Post(text, tokenized, pixels)
+        return Post(text, windows, pixels)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
@@ -162,27 +171,58 @@ class Recognizer:
 
     @torch.inference_mode()
     def run(self, posts: Sequence[Post], *, explain: bool = False) -> list[list[Entity]]:
-        """Recognize the entities of ``posts`` in one pass of the network.
+        """Recognize the entities of ``posts``, in one pass of the network unless they have many windows.
 
         Args:
             posts: posts from :meth:`prepare`; all are padded to the longest.
-            explain: whether to add attention to the entities of posts with an image.
+            explain: whether to add the scores of all types to the entities and, in posts with an image, attention.
         """
-        answers: list[list[Entity]] = [[] for _ in posts]
-        with_words = [i for i, post in enumerate(posts) if post.text.words]
-        if not with_words:
-            return answers
-        batch = self.processor.collate(
-            [posts[i].text for i in with_words], image_features=self._image_features([posts[i] for i in with_words])
-        )
+        features = self._image_features(posts)
+        rows = [
+            _Row(post, number)
+            for post, own in enumerate(posts)
+            for number, window in enumerate(own.windows)
+            if window.may_have_entities
+        ]
+        outputs: list[dict[int, WindowOutput]] = [{} for _ in posts]
+        longest = max((post.tokens for post in posts), default=1)
+        size = max(len(posts), self.batch_size * max(1, self.processor.max_tokens // longest))
+        for first in range(0, len(rows), size):
+            chosen = rows[first : first + size]
+            windows = [posts[row.post].windows[row.window] for row in chosen]
+            found = self._run_windows(windows, [features[row.post] for row in chosen], explain=explain)
+            for row, output in zip(chosen, found, strict=True):
+                outputs[row.post][row.window] = output
+        merged = [merge_windows(post.windows, own) for post, own in zip(posts, outputs, strict=True)]
+        return [
+            [self._entity(post, span, explain=explain) for span in own] for post, own in zip(posts, merged, strict=True)
+        ]
+
+    def _run_windows(
+        self, windows: Sequence[TokenizedText], image_features: Sequence[Tensor | None], *, explain: bool
+    ) -> list[WindowOutput]:
+        """One pass of the network over windows with their posts' images, (1 + m, C) float each."""
+        batch = self.processor.collate(windows, image_features=image_features)
         inputs = {key: tensor.to(self.device) for key, tensor in batch.items()}
         with self._autocast():
             output = self.model(**inputs, output_attentions=explain)
-        decoded = decode(output.logits, output.spans, temperature=self.model.config.score_temperature)
-        for row, (i, found) in enumerate(zip(with_words, decoded, strict=True)):
-            weights = output.attentions[row] if output.attentions is not None and posts[i].has_image else None
-            answers[i] = [_entity(posts[i], span, self.model.config.label(span.label), weights) for span in found]
-        return answers
+        candidates = find_candidates(output.logits, output.spans, temperature=self.model.config.score_temperature)
+        attentions: Sequence[Tensor | None] = [None] * len(windows)
+        if output.attentions is not None:
+            pairs = zip(output.attentions, image_features, strict=True)
+            attentions = [None if image is None else own for own, image in pairs]
+        return [WindowOutput(*row) for row in zip(candidates, output.logits, attentions, strict=True)]
+
+    def _entity(self, post: Post, merged: MergedSpan, *, explain: bool) -> Entity:
+        config, (span, start, end, output) = self.model.config, merged
+        attention = None if output.attentions is None else _attention(output.attentions[:, span.index])
+        scores = None
+        if explain:
+            probabilities = (output.logits[span.index].float() / config.score_temperature).softmax(-1)[1:].tolist()
+            rounded = (round(probability, _DECIMALS) for probability in probabilities)
+            scores = dict(zip(config.entity_types, rounded, strict=True))
+        score = max(round(span.score, _DECIMALS), 10**-_DECIMALS)
+        return Entity(config.label(span.label), post.source[start:end], start, end, score, attention, scores)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
@@ -196,15 +236,16 @@ class Recognizer:
         return features
 
 
-def _entity(post: Post, span: TypedSpan, label: str, weights: Tensor | None) -> Entity:
-    """``weights``: the post's attention α, (heads, S, 1 + m), where it is explained."""
-    start, end = post.text.words[span.start].start, post.text.words[span.end].end
-    attention = None if weights is None else _attention(weights[:, span.index])
-    return Entity(label, post.source[start:end], start, end, span.score, attention)
+class _Row(NamedTuple):
+    """A window in a batch: the index of its post and its number among the post's windows."""
+
+    post: int
+    window: int
 
 
 def _attention(weights: Tensor) -> Attention:
     """Average (heads, 1 + m) over the heads and arrange the regions in a square grid."""
     mean = weights.mean(0)  # (1 + m,)
     side = round((len(mean) - 1) ** 0.5)
-    return Attention(float(mean[0]), mean[1:].view(side, side).tolist())
+    regions = [[round(weight, _DECIMALS) for weight in row] for row in mean[1:].view(side, side).tolist()]
+    return Attention(round(float(mean[0]), _DECIMALS), regions)

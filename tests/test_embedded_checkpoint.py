@@ -140,7 +140,7 @@ def test_the_bottleneck_ranks_an_unseen_posts_image(
 
 def _found(recognizer: Recognizer, posts: list[Post]) -> set[tuple[int, str, int, int]]:
     """The entities of all posts, run in batches of similar length."""
-    order = sorted(range(len(posts)), key=lambda i: len(posts[i].text.input_ids))
+    order = sorted(range(len(posts)), key=lambda i: posts[i].tokens)
     answers: list[tuple[int, Entity]] = []
     for first in range(0, len(order), 20):
         chunk = order[first : first + 20]

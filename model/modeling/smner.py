@@ -141,6 +141,7 @@ class SMNER(PreTrainedModel):
         word_starts: Tensor,
         word_ends: Tensor,
         morphs: Tensor,
+        segments: Tensor | None = None,
         image_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
@@ -153,6 +154,8 @@ class SMNER(PreTrainedModel):
             input_ids, attention_mask: (B, T) int64, sub-tokens with [CLS] first; 1 on sub-tokens, 0 on padding.
             word_starts, word_ends: (B, n) int64 in [0, T), first and last sub-token of each word.
             morphs: (B, n) int64, :class:`model.morphs.Morph` of each word, 0 after the last.
+            segments: (B, n) int64, the same number from 1 for words that one entity may have, 0 for links and after
+                the last word; by default any words of a post.
             image_mask: (B,) bool, True where a post has an image; by default every post of a batch with images.
             pixel_values: (B, 3, H, W) float, normalized images, or
             image_features: (B, 1 + m, C) float, ready features; rows of posts without an image are ignored.
@@ -160,7 +163,7 @@ class SMNER(PreTrainedModel):
             output_attentions: whether to return the weights of the cross-modal attention.
         """
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)  # H_t, (B, T, d)
-        spans = enumerate_spans(morphs != Morph.PADDING, self.config.max_span_width)
+        spans = enumerate_spans(morphs != Morph.PADDING if segments is None else segments, self.config.max_span_width)
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t, (R, d)
         image = self._project_images(image_mask, pixel_values, image_features, image_feature_mask)  # H_v, (B, 1 + m, d)
         aligned: Aligned | None = None

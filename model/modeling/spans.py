@@ -1,7 +1,7 @@
 """Enumerates every span of a text up to a width, for a whole batch at once (section 3.4, eq. 8).
 
 Notation: B posts, n words in the longest, W widest span, S = sum over widths w of (n − w + 1) spans;
-R real spans, those that lie within their post.
+R real spans, those that lie within a segment of their post.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ class Spans(NamedTuple):
 
     Attributes:
         starts, ends: first and last word of each span, (S,) int64, shared by all posts.
-        mask: (B, S) bool, True where the span lies within the post.
+        mask: (B, S) bool, True where the span lies within a segment of the post.
         real: indices of the real spans in the flattened mask, (R,) int64, ascending. Only these are computed.
     """
 
@@ -44,18 +44,20 @@ class Spans(NamedTuple):
         return empty.index_copy(0, self.real, selected).view(*self.mask.shape, *selected.shape[1:])
 
 
-def enumerate_spans(word_mask: Tensor, max_width: int) -> Spans:
-    """Enumerate all spans of at most ``max_width`` words.
+def enumerate_spans(segments: Tensor, max_width: int) -> Spans:
+    """Enumerate all spans of at most ``max_width`` words; real ones lie within a segment.
 
     Args:
-        word_mask: (B, n) bool, True on a post's words, False after them.
+        segments: (B, n) int64, ascending: the number of each word's segment from 1, 0 for words that no span may have
+            and after a post's words. A bool mask is a single segment.
     """
-    words = word_mask.shape[1]
+    words = segments.shape[1]
     widths = range(1, min(max_width, words) + 1)
-    position = torch.arange(words, device=word_mask.device)
+    position = torch.arange(words, device=segments.device)
     starts = torch.cat([position[: words - width + 1] for width in widths])
     ends = torch.cat([position[width - 1 :] for width in widths])
-    mask = word_mask[:, ends]
+    of_starts, of_ends = segments[:, starts], segments[:, ends]
+    mask = (of_starts == of_ends) & (of_ends != 0)
     return Spans(starts, ends, mask, mask.flatten().nonzero()[:, 0])
 
 

@@ -6,8 +6,7 @@ Notation: B posts, (1 + m, C) image features.
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,24 +18,17 @@ from model.errors import InvalidCheckpoint, TextTooLong
 from model.morphs import Morph
 from model.preprocessing.compounds import CompoundSplitter
 from model.preprocessing.images import MAX_PIXELS, ImageSettings, ImageSource, read_image
+from model.preprocessing.tokenized_text import TokenizedText, number_segments
+from model.preprocessing.windows import WINDOW_TOKENS, split_windows
 from model.preprocessing.words import Word, join_words, split_words
 
 IMAGE_SETTINGS_FILE = "preprocessor_config.json"
 _SPLIT_COMPOUNDS = "split_compounds"  # in the tokenizer's configuration
+# What the network sees of a line break. It knows the sign from posts of a single line, which separate titles by it.
+_LINE_BREAK = "|"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedText:
-    """A text's words and sub-tokens, and for each word its first and last sub-token and its morph."""
-
-    words: list[Word]
-    input_ids: list[int]
-    word_starts: list[int]
-    word_ends: list[int]
-    morphs: list[int]
 
 
 class SMNERProcessor:
@@ -45,8 +37,9 @@ class SMNERProcessor:
     Args:
         tokenizer: a fast tokenizer; its truncation and padding are switched off.
         image_settings: what the image encoder expects.
-        max_tokens: positions of the text encoder; longer texts are refused, never truncated.
+        max_tokens: positions of the text encoder; longer texts are refused or read in windows, never truncated.
         split_compounds: whether the tokenizer sees the parts of a compound as separate words; spans see one word.
+        window_tokens: size of the windows in which longer texts are read.
     """
 
     def __init__(
@@ -56,10 +49,12 @@ class SMNERProcessor:
         *,
         max_tokens: int,
         split_compounds: bool = False,
+        window_tokens: int = WINDOW_TOKENS,
     ) -> None:
         self.tokenizer = tokenizer
         self.image_settings = image_settings
         self.max_tokens = max_tokens
+        self.window_tokens = min(window_tokens, max_tokens)
         # transformers sets truncation and padding on every call, which fails with "Already borrowed" when threads share
         # a tokenizer, so we call the backend directly.
         self._backend = tokenizer.backend_tokenizer
@@ -105,42 +100,61 @@ class SMNERProcessor:
         Raises:
             TextTooLong: the text has more than ``max_tokens`` sub-tokens.
         """
-        return self._tokenize(split_words(text))
+        return self._checked(self._tokenize(split_words(text)))
 
-    def tokenize_words(self, words: Sequence[str]) -> TokenizedText:
-        """Tokenize text that is already split, as :meth:`tokenize`; offsets count in ``" ".join(words)``."""
-        return self._tokenize(join_words(words))
+    def tokenize_words(self, words: Sequence[str], line_starts: Collection[int] = ()) -> TokenizedText:
+        """Tokenize text that is already split, as :meth:`tokenize`; offsets count in ``" ".join(words)``.
+
+        ``line_starts`` are the positions of words that begin a new line.
+        """
+        return self._checked(self._tokenize(join_words(words, line_starts)))
+
+    def tokenize_windows(self, text: str) -> list[TokenizedText]:
+        """Tokenize raw text of any length, in windows if it has more than ``max_tokens`` sub-tokens."""
+        whole = self._tokenize(split_words(text))
+        return [whole] if len(whole.input_ids) <= self.max_tokens else split_windows(whole, self.window_tokens)
 
     def decode_image(self, image: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         """Decode an image to pixels, (3, size, size) uint8; errors as :func:`model.preprocessing.images.read_image`."""
         return read_image(image, size=self.image_settings.size, max_pixels=max_pixels)
 
     def _tokenize(self, words: list[Word]) -> TokenizedText:
-        # the backend accepts no surrogates
-        parts, owners = self._split_compounds([_SURROGATE.sub("\ufffd", word.text) for word in words])
+        parts, owners = self._parts(words)
         encoding = self._backend.encode(parts, is_pretokenized=True)
         seen = {owners[part] for part in encoding.word_ids if part is not None}
-        if len(seen) < len(words):
+        if not seen.issuperset(range(len(words))):
             # the tokenizer drops control characters and the like, but a word without sub-tokens would have no span
             unknown = self.tokenizer.unk_token
             parts = [part if owner in seen else unknown for part, owner in zip(parts, owners, strict=True)]
             encoding = self._backend.encode(parts, is_pretokenized=True)
-        if len(encoding.ids) > self.max_tokens:
-            raise TextTooLong(tokens=len(encoding.ids), limit=self.max_tokens)
         starts, ends = [-1] * len(words), [-1] * len(words)
         for position, part in enumerate(encoding.word_ids):
-            if part is not None:
-                word = owners[part]
+            if part is not None and (word := owners[part]) is not None:
                 starts[word] = position if starts[word] < 0 else starts[word]
                 ends[word] = position
-        return TokenizedText(words, encoding.ids, starts, ends, [Morph.of(word.text) for word in words])
+        morphs: list[int] = [Morph.of(word.visible) for word in words]
+        return TokenizedText(words, encoding.ids, starts, ends, morphs, number_segments(words))
 
-    def _split_compounds(self, words: list[str]) -> tuple[list[str], Sequence[int]]:
-        """The parts of all words, and for each part the index of its word."""
-        if self._compounds is None:
-            return words, range(len(words))
-        split = [self._compounds.split(word, before=before) for before, word in zip(("", *words), words, strict=False)]
-        return [part for parts in split for part in parts], [i for i, parts in enumerate(split) for _ in parts]
+    def _parts(self, words: Sequence[Word]) -> tuple[list[str], list[int | None]]:
+        """What the tokenizer is to see, and the index of the word that each part is of; line breaks are of none."""
+        parts: list[str] = []
+        owners: list[int | None] = []
+        before = ""
+        for index, word in enumerate(words):
+            if index and word.line != words[index - 1].line:
+                parts.append(_LINE_BREAK)
+                owners.append(None)
+            text = _SURROGATE.sub("\ufffd", word.visible)  # the backend accepts none
+            own = [text] if self._compounds is None else self._compounds.split(text, before=before)
+            parts += own
+            owners += [index] * len(own)
+            before = text
+        return parts, owners
+
+    def _checked(self, text: TokenizedText) -> TokenizedText:
+        if len(text.input_ids) > self.max_tokens:
+            raise TextTooLong(tokens=len(text.input_ids), limit=self.max_tokens)
+        return text
 
     def collate(
         self,
@@ -165,6 +179,7 @@ class SMNERProcessor:
             "word_starts": _pad([text.word_starts for text in texts]),
             "word_ends": _pad([text.word_ends for text in texts]),
             "morphs": _pad([text.morphs for text in texts]),
+            "segments": _pad([text.segments for text in texts]),
         }
         key, images = ("pixel_values", pixels) if image_features is None else ("image_features", image_features)
         present = [image for image in images or () if image is not None]

@@ -17,10 +17,12 @@ class Budget(NamedTuple):
 
 
 class Batchable(Protocol):
-    """A waiting post: its sub-tokens, its images to encode (0 or 1) and whether it wants an explanation."""
+    """A waiting post: the sub-tokens of its longest window, its windows, images to encode (0 or 1) and explanation."""
 
     @property
     def tokens(self) -> int: ...
+    @property
+    def windows(self) -> int: ...
     @property
     def images(self) -> int: ...
     @property
@@ -33,20 +35,20 @@ B = TypeVar("B", bound=Batchable)
 def choose_batch(waiting: Sequence[B], budget: Budget) -> list[B]:
     """Choose the oldest post and those nearest to it in length, as many as the budget allows.
 
-    The oldest always runs, so none starves; posts of similar length waste little on padding. Posts to be explained run
-    separately, because the network then computes attention differently.
+    The oldest always runs, so none starves, even if its windows alone exceed the budget; posts of similar length waste
+    little on padding. Posts to be explained run separately, because the network then computes attention differently.
 
     Args:
         waiting: at least one post, in order of arrival.
-        budget: at least what any single post costs.
+        budget: at least what any single window with an image costs.
     """
     oldest = waiting[0]
     chosen: list[B] = []
-    longest = tokens = images = 0
+    longest = windows = tokens = images = 0
     for post in sorted(waiting, key=lambda post: abs(post.tokens - oldest.tokens)):  # stable: the oldest comes first
-        padded = max(longest, post.tokens) * (len(chosen) + 1)
-        real = tokens + post.tokens
-        fits = (
+        padded = max(longest, post.tokens) * (windows + post.windows)
+        real = tokens + post.tokens * post.windows
+        fits = post is oldest or (
             post.explain == oldest.explain
             and padded <= budget.tokens
             and (budget.padding is None or padded - real <= budget.padding * real)
@@ -55,6 +57,7 @@ def choose_batch(waiting: Sequence[B], budget: Budget) -> list[B]:
         if fits:
             chosen.append(post)
             longest = max(longest, post.tokens)
+            windows += post.windows
             tokens = real
             images += post.images
     return chosen

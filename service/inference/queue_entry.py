@@ -30,8 +30,13 @@ class QueueEntry:
 
     @property
     def tokens(self) -> int:
-        """Sub-tokens of the text."""
-        return len(self.post.text.input_ids)
+        """Sub-tokens of the text's longest window."""
+        return self.post.tokens
+
+    @property
+    def windows(self) -> int:
+        """Windows of the text; 1 unless it is longer than the model reads at once."""
+        return len(self.post.windows)
 
     @property
     def images(self) -> int:

@@ -72,7 +72,7 @@ def warm_up_batches(recognizer: Recognizer, budget: Budget) -> Iterator[list[Pos
         for words in {1, typical, longest}:
             yield [recognizer.prepare("a " * words, own_image)]
         post = recognizer.prepare("a " * typical, own_image)
-        yield [post] * min(budget.images, max(1, budget.tokens // len(post.text.input_ids)))
+        yield [post] * min(budget.images, max(1, budget.tokens // post.tokens))
     sizes = {recognizer.image_batch_size(images) for images in range(1, budget.images + 1)}
     if sizes != set(range(1, budget.images + 1)):
         short = recognizer.prepare("a", image)

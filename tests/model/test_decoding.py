@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.decoding import TypedSpan, _Candidate, best_non_overlapping, decode
+from model.decoding import Candidate, TypedSpan, best_non_overlapping, decode
 from model.modeling.spans import Spans, enumerate_spans
 
 Pair = tuple[int, int]
@@ -48,8 +48,8 @@ def problems(draw: st.DrawFn) -> tuple[Tensor, Spans, int, int]:
     return logits.view(1, -1, 3), spans, words, max_width
 
 
-def candidate(start: int, end: int, gain: float) -> _Candidate:
-    return _Candidate(TypedSpan(start, end, 1, 0.9, 0), gain)
+def candidate(start: int, end: int, gain: float) -> Candidate:
+    return Candidate(TypedSpan(start, end, 1, 0.9, 0), gain)
 
 
 @given(problems())

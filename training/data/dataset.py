@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 
 from model.errors import InvalidPost, TextTooLong
 from model.modeling.spans import Spans, enumerate_spans, span_index
-from model.morphs import Morph
-from model.preprocessing.processor import Batch, SMNERProcessor, TokenizedText
+from model.preprocessing.processor import Batch, SMNERProcessor
+from model.preprocessing.tokenized_text import TokenizedText
 from training.data.errors import UnusablePost
 from training.data.posts import LabeledPost, TypedWords, UnusableImage
 from training.features.image_features import ImageFeatureFile, ImageFeatures, image_id
@@ -134,7 +134,7 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Pad and label."""
         batch = self.inputs(examples)
-        spans = enumerate_spans(batch["morphs"] != Morph.PADDING, self._max_span_width)
+        spans = enumerate_spans(batch["segments"], self._max_span_width)
         batch["labels"] = self._labels(examples, spans, words=batch["morphs"].shape[1])
         if any(example.teacher_logits is not None for example in examples):
             batch["teacher_logits"], batch["taught"] = self._teacher_logits(examples, spans)
@@ -163,7 +163,7 @@ class Collator:
                 labels[row] = IGNORED
             for entity in example.entities or ():
                 index = span_index(entity.start, entity.end, words=words, max_width=self._max_span_width)
-                if index is not None:  # a wider entity cannot be learned; evaluation counts it as a miss
+                if index is not None and spans.mask[row, index]:  # else it cannot be learned; evaluation counts a miss
                     labels[row, index] = self._label2id[entity.type]
         return labels
 

@@ -54,10 +54,11 @@ class TextSpanClassifier(PreTrainedModel):
         word_starts: Tensor,
         word_ends: Tensor,
         morphs: Tensor,
+        segments: Tensor,
         **_: object,
     ) -> SMNEROutput:
         """Classify every span as :meth:`model.SMNER.forward` does; images are ignored."""
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)
-        spans = enumerate_spans(morphs != 0, self.config.max_span_width)
+        spans = enumerate_spans(segments, self.config.max_span_width)
         logits = self.classifier(self.span_encoder(states, word_starts, word_ends, morphs, spans))
         return SMNEROutput(logits=spans.place(logits), spans=spans)

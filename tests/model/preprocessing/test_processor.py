@@ -12,8 +12,7 @@ from model import SMNERProcessor
 from model.errors import TextTooLong
 from model.morphs import Morph
 from model.preprocessing.images import ImageSettings
-from model.preprocessing.processor import TokenizedText
-from model.preprocessing.words import Word
+from model.preprocessing.tokenized_text import TokenizedText
 
 POSTS = st.text(max_size=30) | st.lists(
     st.sampled_from(
@@ -38,7 +37,7 @@ def test_every_word_has_sub_tokens_in_order(processor: SMNERProcessor, text: str
     tokenized = processor.tokenize(text)
     position = 1  # after [CLS]
     for start, end in zip(tokenized.word_starts, tokenized.word_ends, strict=True):
-        assert start == position <= end
+        assert position <= start <= end
         position = end + 1
     assert position == len(tokenized.input_ids) - 1  # before [SEP]
 
@@ -79,7 +78,7 @@ def test_morphs_show_the_original_casing(processor: SMNERProcessor) -> None:
 
 def test_split_text_is_not_split_again(processor: SMNERProcessor) -> None:
     text = processor.tokenize_words(["#NBA", "10,000"])
-    assert text.words == [Word("#NBA", 0, 4), Word("10,000", 5, 11)]
+    assert [word[:3] for word in text.words] == [("#NBA", 0, 4), ("10,000", 5, 11)]
     assert (text.word_starts, text.word_ends) == ([1, 5], [4, 10])
 
 
@@ -104,6 +103,7 @@ def test_texts_are_padded_to_the_longest(processor: SMNERProcessor) -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert batch["word_starts"].tolist() == [[1, 3], [1, 0]]
     assert batch["word_ends"].tolist() == [[2, 3], [1, 0]]
+    assert batch["segments"].tolist() == [[1, 1], [1, 0]]
     assert batch["morphs"].tolist() == [[Morph.LOWER, Morph.UPPER], [Morph.LOWER, Morph.PADDING]]
 
 
@@ -139,3 +139,16 @@ def test_truncation_and_padding_are_switched_off(tokenizer: BertTokenizerFast) -
     tokenizer.backend_tokenizer.enable_padding(length=64)
     processor = SMNERProcessor(tokenizer, ImageSettings(), max_tokens=128)
     assert len(processor.tokenize("a b c d e").input_ids) == 7
+
+
+def test_a_segment_is_a_line_without_links(processor: SMNERProcessor) -> None:
+    text = processor.tokenize("a b\nc http://x.y/z d")
+    assert text.segments == [1, 1, 2, 0, 3]
+    assert not processor.tokenize("http://x.y/z").may_have_entities
+
+
+def test_the_network_sees_line_breaks(processor: SMNERProcessor) -> None:
+    """As one sign between the words, which belongs to none."""
+    text = processor.tokenize("a b\n\nc")
+    assert [tokens_of(processor, text)[i] for i in (1, 2, 4)] == ["a", "b", "c"]
+    assert (text.word_starts, text.word_ends, len(text.input_ids)) == ([1, 2, 4], [1, 2, 4], 6)

@@ -10,10 +10,11 @@ class Post(NamedTuple):
     tokens: int
     images: int = 0
     explain: bool = False
+    windows: int = 1
 
 
 BUDGET = Budget(tokens=100, images=2)
-posts = st.builds(Post, st.integers(1, 100), st.integers(0, 1), st.booleans())
+posts = st.builds(Post, st.integers(1, 100), st.integers(0, 1), st.booleans(), st.just(1))
 
 
 def test_lone_post_runs_alone() -> None:
@@ -67,3 +68,12 @@ def test_padding_never_exceeds_its_limit(waiting: list[Post], padding: float) ->
     chosen = choose_batch(waiting, BUDGET._replace(padding=padding))
     real = sum(post.tokens for post in chosen)
     assert max(post.tokens for post in chosen) * len(chosen) - real <= padding * real
+
+
+def test_all_windows_of_a_post_count() -> None:
+    # 3 · 30 + 1 · 30 > 100
+    assert choose_batch([Post(30, windows=3), Post(30)], BUDGET) == [Post(30, windows=3)]
+
+
+def test_a_post_beyond_the_budget_runs_alone() -> None:
+    assert choose_batch([Post(60, windows=3), Post(10)], BUDGET) == [Post(60, windows=3)]

@@ -70,9 +70,9 @@ def test_labels_stand_at_the_networks_span_index(processor: SMNERProcessor) -> N
 
 def test_training_reads_text_as_serving_does(processor: SMNERProcessor, recognizer: Recognizer) -> None:
     """A data file has words, a request raw text; ids, word positions and morphs are equal."""
-    served = recognizer.prepare(RAW).text
+    (served,) = recognizer.prepare(RAW).windows
     trained = PostDataset([LabeledPost("1", tuple(word.text for word in served.words), None)], processor).texts[0]
-    for field in ("input_ids", "word_starts", "word_ends", "morphs"):
+    for field in ("input_ids", "word_starts", "word_ends", "morphs", "segments"):
         assert getattr(trained, field) == getattr(served, field)
     assert len(trained.input_ids) > 40
 
