@@ -4,35 +4,36 @@ Sizes are read from the header before anything is decoded, and large JPEGs are d
 (``Image.draft``). Training and serving both decode here, so they see the same pixels.
 """
 
+import hashlib
 import io
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import AvifImagePlugin, Image
 from torch import Tensor
 
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
+from model.preprocessing import jpeg_segments, png_chunks, webp_chunks
+from model.preprocessing.file_types import is_avif, name_file_type
+from model.preprocessing.image_scaling import BAND_PIXELS, to_square
+from model.preprocessing.image_sources import ImageSource, image_content
+from model.preprocessing.webp_chunks import is_webp, webp_size
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
+__all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSettings", "ImageSource", "read_image"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
 MAX_PIXELS = 50_000_000
-_BACKGROUND = (255, 255, 255)  # shows through transparent pixels
-_REDUCING_GAP = 3.0  # averaging over cells keeps at least this many times the final side, for the final resize
-_BAND_PIXELS = 2**20  # converted to RGB at a time
-_LARGE_PIXELS = 12_000_000  # a WebP takes 16 bytes a pixel to decode; larger images are decoded one at a time
+_LARGE_PIXELS = (
+    12_000_000  # WebP takes 16 bytes a pixel to decode, AVIF up to 15; larger images are decoded one at a time
+)
 _LARGE_IMAGE_LOCK = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded to at least this many times the final side
 _MAX_SCANS = 100  # in a JPEG; a progressive one has about ten, and each costs a pass over the whole image
-# Never occurs within a scan, where 00 follows FF; its last byte is the high byte of the length, which is at most 14.
-# Phones append films to their photos, where the first two bytes alone occur every 64 KiB.
-_SCAN_MARKER = b"\xff\xda\0"
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")
-
-ImageSource = Image.Image | bytes | str | Path
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # as for the other formats: several images are decoded at once
+_SIGNATURES = (jpeg_segments.SIGNATURE, png_chunks.SIGNATURE, b"GIF8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ def read_image(source: ImageSource, *, size: int, max_pixels: int = MAX_PIXELS) 
     """Decode an image and rescale the whole of it to a square (section 3.2).
 
     Args:
-        source: a PIL image, the bytes of a JPEG, PNG, WebP or GIF (its first frame), or the path of such a file.
+        source: a PIL image, or a JPEG, PNG, WebP, GIF or AVIF (its first frame) as bytes, as the path of a file or as
+            a file opened for reading bytes.
         size: side of the square in pixels.
         max_pixels: files with more pixels are refused without being decoded.
 
@@ -70,29 +72,59 @@ def read_image(source: ImageSource, *, size: int, max_pixels: int = MAX_PIXELS) 
 
     Raises:
         UnsupportedImage, ImageTooLarge, UnreadableImage: the image is at fault.
+        TypeError: ``source`` is none of these; the message names its type.
         OSError: the path cannot be read.
     """
-    content = source if isinstance(source, bytes | Image.Image) else Path(source).read_bytes()
+    content = image_content(source)
     try:
-        return _to_square(content, size) if isinstance(content, Image.Image) else _decode(content, size, max_pixels)
+        if isinstance(content, Image.Image):
+            return to_square(content, size)
+        return _decode(_without_metadata(content), size, max_pixels)
     except InvalidPost:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
         raise UnreadableImage("the photo's bytes are damaged") from error
 
 
+def _without_metadata(content: bytes) -> bytes:
+    """Hide from Pillow what may be damaged or expensive although the pixels do not depend on it."""
+    if content.startswith(jpeg_segments.SIGNATURE):
+        return jpeg_segments.without_metadata(content)
+    if content.startswith(png_chunks.SIGNATURE):
+        return png_chunks.without_metadata(content)
+    return webp_chunks.without_metadata(content) if is_webp(content) else content
+
+
 def _decode(content: bytes, size: int, max_pixels: int) -> Tensor:
-    if webp_size := _webp_size(content):  # Pillow allocates a WebP's whole canvas when it opens it
-        pixels = _check_size(*webp_size, max_pixels=max_pixels)
+    if content.startswith(jpeg_segments.SIGNATURE) and not jpeg_segments.has_end(content):
+        content, *others = jpeg_segments.completions(content) or [content]
+        if others and any(_digest(other, max_pixels) != _digest(content, max_pixels) for other in others):
+            raise UnreadableImage("the photo ends before its last pixels")
+    return _first_frame(content, size, max_pixels)
+
+
+def _first_frame(content: bytes, size: int, max_pixels: int) -> Tensor:
+    if header := webp_size(content):  # Pillow allocates a WebP's whole canvas when it opens it
+        pixels = _check_size(*header, max_pixels=max_pixels)
         with _large_image_lock(pixels), _open(content, max_pixels) as image:
-            return _to_square(image, size)
+            return to_square(image, size)
     with _open(content, max_pixels) as image:
         pixels = image.width * image.height
         image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
         if "progressive" not in image.info:  # libjpeg keeps all coefficients of a progressive one at any scale
             pixels = image.width * image.height
         with _large_image_lock(pixels):
-            return _to_square(image, size)
+            return to_square(image, size)
+
+
+def _digest(content: bytes, max_pixels: int) -> bytes:
+    """A checksum of all pixels at full size, which even the last bits of a JPEG change."""
+    digest = hashlib.blake2b()
+    with _open(content, max_pixels) as image, _large_image_lock(image.width * image.height):
+        rows = max(1, BAND_PIXELS // image.width)
+        for top in range(0, image.height, rows):
+            digest.update(image.crop((0, top, image.width, min(top + rows, image.height))).tobytes())
+    return digest.digest()
 
 
 def _open(content: bytes, max_pixels: int) -> Image.Image:
@@ -102,14 +134,20 @@ def _open(content: bytes, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
         raise ImageTooLarge(pixels=f"more than {Image.MAX_IMAGE_PIXELS}", limit=max_pixels) from error
     except Exception as error:
-        if content.startswith(_SIGNATURES) or _is_webp(content):
+        if content.startswith(_SIGNATURES) or is_webp(content) or is_avif(content):
             raise UnreadableImage("the photo's header is damaged") from error
-        raise UnsupportedImage("the photo is not a JPEG, PNG, WebP or GIF file") from error
+        raise _unsupported(content) from error
     _check_size(*image.size, max_pixels=max_pixels)
-    scans = content.count(_SCAN_MARKER) if image.format in ("JPEG", "MPO") else 1
+    scans = jpeg_segments.count_scans(content) if image.format in ("JPEG", "MPO") else 1
     if scans > _MAX_SCANS:
         raise UnreadableImage(f"the photo has {scans} scans, at most {_MAX_SCANS} are decoded")
     return image
+
+
+def _unsupported(content: bytes) -> UnsupportedImage:
+    if name := name_file_type(content):
+        return UnsupportedImage(f"the photo is {name}; JPEG, PNG, WebP, GIF and AVIF are read")
+    return UnsupportedImage("the photo is not a JPEG, PNG, WebP, GIF or AVIF file")
 
 
 def _check_size(width: int, height: int, *, max_pixels: int) -> int:
@@ -122,58 +160,3 @@ def _check_size(width: int, height: int, *, max_pixels: int) -> int:
 def _large_image_lock(pixels: int) -> AbstractContextManager[object]:
     """Serializes decoding of large images."""
     return _LARGE_IMAGE_LOCK if pixels > _LARGE_PIXELS else nullcontext()
-
-
-def _is_webp(content: bytes) -> bool:
-    return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
-
-
-def _webp_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height from a WebP header (RFC 9649, section 2); None if there is none."""
-    kind = content[12:16] if _is_webp(content) and len(content) >= 30 else b""
-    if kind == b"VP8X":  # the canvas
-        return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
-    if kind == b"VP8 ":
-        return int.from_bytes(content[26:28], "little") & 0x3FFF, int.from_bytes(content[28:30], "little") & 0x3FFF
-    if kind == b"VP8L":
-        both = int.from_bytes(content[21:25], "little")
-        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
-    return None
-
-
-def _to_square(image: Image.Image, size: int) -> Tensor:
-    across, down = (max(1, int(side / size / _REDUCING_GAP)) for side in image.size)
-    small = _reduced(image, across, down)
-    box = (0.0, 0.0, image.width / across, image.height / down)  # cells at the right and lower edges may be cut off
-    square = small.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    square.getexif()[ExifTags.Base.Orientation] = _orientation(image)
-    return torch.from_numpy(np.array(ImageOps.exif_transpose(square))).permute(2, 0, 1).contiguous()
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 Pillow raises nearly anything, but the pixels are intact
-        return 1
-    return orientation
-
-
-def _reduced(image: Image.Image, across: int, down: int) -> Image.Image:
-    """Average cells of ``across`` × ``down`` pixels to RGB, band by band so that no full-size copy is made."""
-    width, height = image.size
-    small = Image.new("RGB", (-(-width // across), -(-height // down)))
-    band = max(1, _BAND_PIXELS // (width * down)) * down
-    for top in range(0, height, band):
-        rows = _rgb(image.crop((0, top, width, min(height, top + band))))
-        small.paste(rows.reduce((across, down)), (0, top // down))
-    return small
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255 instead of scaling
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        image = Image.new("RGBA", layered.size, _BACKGROUND)
-        image.alpha_composite(layered)
-    return image.convert("RGB")

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
-from model.preprocessing import images
+from model.preprocessing import image_scaling, images
 from model.preprocessing.images import FORMATS, ImageSettings, read_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -136,14 +136,14 @@ def test_bytes_path_and_image_give_the_same_pixels(image: Image.Image, tmp_path:
 def test_a_large_jpeg_is_decoded_at_reduced_scale(image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     """4096 × 4096 for a square of 224: the smallest eighth above 2 · 224 is 512."""
     decoded = []
-    to_square = images._to_square
+    to_square = images.to_square
 
     def spy(opened: Image.Image, size: int) -> Tensor:
         opened.load()
         decoded.append(opened.size)
         return to_square(opened, size)
 
-    monkeypatch.setattr(images, "_to_square", spy)
+    monkeypatch.setattr(images, "to_square", spy)
     read_image(file_of(image.resize((4096, 4096)), "JPEG"), size=224)
     assert decoded == [(512, 512)]
 
@@ -159,7 +159,7 @@ def test_bands_give_the_pixels_of_pillows_resize(
     image: Image.Image, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """1001 × 1503 to 64: cells of 5 × 7 pixels, the last ones cut off; bands of 2 rows of cells."""
-    monkeypatch.setattr(images, "_BAND_PIXELS", 2 * 7 * 1001)
+    monkeypatch.setattr(image_scaling, "BAND_PIXELS", 2 * 7 * 1001)
     source = image.resize((1001, 1503)).convert("RGB")
     if mode in ("RGBA", "LA"):
         source.putalpha(Image.linear_gradient("L").resize(source.size))
@@ -202,7 +202,7 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
         inside -= 1
         return torch.zeros(3, size, size)
 
-    monkeypatch.setattr(images, "_to_square", count)
+    monkeypatch.setattr(images, "to_square", count)
     monkeypatch.setattr(images, "_LARGE_PIXELS", 200 * 100)
 
     def at_once(content: bytes) -> int:
@@ -231,16 +231,20 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch: pytest.MonkeyPatch)
     ids=lambda content: ascii(content[:9]),
 )
 def test_other_formats_are_unsupported(content: bytes) -> None:
-    with pytest.raises(UnsupportedImage, match="not a JPEG, PNG, WebP or GIF"):
+    with pytest.raises(UnsupportedImage, match=r"JPEG, PNG, WebP, GIF (and AVIF are read|or AVIF file)"):
         read_image(content, size=8)
 
 
 @pytest.mark.parametrize(
-    ("content", "damaged"),
-    [*((content[:16], "header is") for content in SMALL.values()), (SMALL["JPEG"][:-200], "bytes are")],
+    ("content", "message"),
+    [
+        *((content[:16], "the photo's header is damaged") for content in SMALL.values()),
+        (SMALL["JPEG"][:-200], "the photo ends before its last pixels"),
+        (SMALL["PNG"][:-200], "the photo's bytes are damaged"),
+    ],
 )
-def test_a_truncated_image_is_unreadable(content: bytes, damaged: str) -> None:
-    with pytest.raises(UnreadableImage, match=f"the photo's {damaged} damaged"):
+def test_a_truncated_image_is_unreadable(content: bytes, message: str) -> None:
+    with pytest.raises(UnreadableImage, match=message):
         read_image(content, size=8)
 
 
@@ -352,7 +356,7 @@ def test_concurrent_decoding_keeps_the_warning_filters(jpeg: bytes, monkeypatch:
             a_out.wait(5)
         return torch.zeros(3, size, size)
 
-    monkeypatch.setattr(images, "_to_square", slow)
+    monkeypatch.setattr(images, "to_square", slow)
     before = list(warnings.filters)
     a, b = (threading.Thread(target=read_image, args=(jpeg,), kwargs={"size": 8}, name=name) for name in "AB")
     with warnings.catch_warnings():  # leftovers end with this test
