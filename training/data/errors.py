@@ -1,7 +1,7 @@
 """What can be wrong with a dataset.
 
 DatasetError (a ValueError)
-  InvalidLine      a line that is not UTF-8, not token<TAB>tag or not a JSON post
+  InvalidLine      a line that is not UTF-8, not a token and its tag, or not a JSON post
   UnusablePost     a post with too many sub-tokens, or with unknown entity types
   UnusableSplit    two files for one split, no tags, or unknown entity types
 """
@@ -24,7 +24,7 @@ class DatasetError(ValueError):
 
 
 class InvalidLine(DatasetError):
-    """A line that is not UTF-8, not token<TAB>tag or not a JSON post."""
+    """A line that is not UTF-8, not a token and its tag, or not a JSON post."""
 
 
 class UnusablePost(DatasetError):

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, F
 from model.preprocessing.words import Word, join_words, split_words
 from training.data.errors import InvalidLine
 from training.data.images import find_image, first_file
-from training.data.posts import LabeledPost, TypedWords, UnusableImage, entities_of_tags, is_encodable, is_tag, is_type
+from training.data.keys import refused_key
+from training.data.posts import LabeledPost, TypedWords, UnusableImage, is_encodable, is_type
+from training.data.tags import TAG_FORM, entities_of_tags, explain_number, is_tag
 
 _KINDS = {"missing": "given", "int_type": "an integer", "list_type": "a list", "string_type": "a string"}
 
@@ -48,7 +50,7 @@ def _satisfies(check: Callable[[str], bool], expected: str) -> AfterValidator:
 
 _Encodable = Annotated[str, _satisfies(is_encodable, "a string without half a surrogate pair")]
 _Type = Annotated[str, _satisfies(is_type, "a name without white space, and not O")]
-_Tag = Annotated[str, _satisfies(is_tag, "O, B-TYPE or I-TYPE")]
+_Tag = Annotated[str, _satisfies(is_tag, TAG_FORM)]
 
 
 class _Entity(BaseModel, strict=True):
@@ -78,6 +80,10 @@ class _Entity(BaseModel, strict=True):
                     f"expected an entity of whole words, but {found!r} ({start} to {end}) cuts {word.text!r} "
                     f"({word.start} to {word.end})"
                 )
+        if len(text[words[inside[0]].start : end].splitlines()) > 1:
+            raise ValueError(
+                f"expected an entity within one line, but {found!r} ({start} to {end}) crosses a line break"
+            )
         return TypedWords(inside[0], inside[-1], self.type)
 
 
@@ -104,10 +110,19 @@ class _Record(BaseModel, strict=True):
             return None if self.tags is None else entities_of_tags(self.tags)
         return tuple(sorted(entity.locate(self.text or "", self.words) for entity in self.entities))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_foreign_keys(cls, given: object) -> object:
+        if isinstance(given, dict) and (fault := refused_key(given)):
+            raise ValueError(fault)
+        return given
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if not self.words or not all(word.text for word in self.words):
             raise ValueError('expected "tokens", a list of words, or "text" that is not blank')
+        if broken := [token for token in self.tokens or () if not token.isspace() and len(token.split()) > 1]:
+            raise ValueError(f"expected tokens without white space, found {broken[0]!r}")
         if self.tags is not None and len(self.tags) != len(self.words):
             raise ValueError(f'expected {len(self.words)} "tags", one a token, found {len(self.tags)}')
         if self.entities is not None and (self.tokens is not None or self.tags is not None):
@@ -126,6 +141,8 @@ def _explain(error: ValidationError) -> tuple[str, object]:
     own = str(fault["ctx"]["error"]) if kind == "value_error" else ""
     if own and not field:
         return own, value
+    if field.startswith("tags.") and kind == "string_type" and isinstance(value, int):
+        return explain_number(value), value
     subject = f'"{field}" to be ' if field else ""
     expected = own or _KINDS.get(kind, "a JSON object")  # else it is model_type
     return f"expected {subject}{expected}, found {value!r}"[:300], value

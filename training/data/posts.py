@@ -51,24 +51,6 @@ class LabeledPost:
         return " ".join(self.words[entity.start : entity.end + 1]).lower()
 
 
-def entities_of_tags(tags: Iterable[str]) -> tuple[TypedWords, ...]:
-    """Read BIO tags as conlleval does: an I- without its B-, or of another type, starts an entity.
-
-    Twitter-2015 writes OTHER for MISC.
-    """
-    entities: list[TypedWords] = []
-    previous = "O"
-    for position, tag in enumerate(tags):
-        prefix, _, kind = tag.partition("-")
-        kind = "MISC" if kind == "OTHER" else kind
-        if prefix == "I" and previous == kind:
-            entities[-1] = entities[-1]._replace(end=position)
-        elif prefix != "O":
-            entities.append(TypedWords(position, position, kind))
-        previous = kind or "O"
-    return tuple(entities)
-
-
 def split_retweet(post: LabeledPost) -> LabeledPost:
     """Split the handles of ``RT @name`` as raw text is split: ``RT``, ``@``, ``name``.
 
@@ -92,12 +74,6 @@ def split_retweet(post: LabeledPost) -> LabeledPost:
 def recased(post: LabeledPost, casing: Casing) -> LabeledPost:
     """Copy a post in small letters or in capitals; all else stays."""
     return replace(post, words=tuple(word.lower() if casing == "lower" else word.upper() for word in post.words))
-
-
-def is_tag(tag: str) -> bool:
-    """Whether ``tag`` is O, B-TYPE or I-TYPE."""
-    prefix, _, kind = tag.partition("-")
-    return tag == "O" or (prefix in ("B", "I") and is_type(kind))
 
 
 def is_type(kind: str) -> bool:

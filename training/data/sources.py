@@ -8,10 +8,15 @@ from training.data.errors import UnusableSplit
 from training.data.posts import LabeledPost
 from training.data.readers import read_posts, read_texts
 
+_VALID_NAMES = ("valid", "dev", "val", "validation")  # all mean the same split
+_SPLITS = ("train", *_VALID_NAMES, "test")
+
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
     """A dataset folder with ``SPLIT.txt`` or ``SPLIT.jsonl`` files, or a single such file of training data.
+
+    The split ``valid`` may also be called ``dev``, ``val`` or ``validation``.
 
     With ``texts`` it is a file of training posts whose texts alone are read (:func:`training.data.readers.read_texts`).
 
@@ -37,7 +42,7 @@ class DataSource:
     def name(self) -> str:
         """The name of the source in reports: its folder's, or its file's unless that is called after a split."""
         path = self.path.resolve()
-        if path.is_file() and path.stem not in ("train", "valid", "test"):
+        if path.is_file() and path.stem not in _SPLITS:
             return path.stem
         return path.parent.name if path.is_file() else path.name
 
@@ -45,8 +50,7 @@ class DataSource:
         """The file of ``split``, None if there is none; raises UnusableSplit if there are two."""
         if self.path.is_file():
             return self.path if split == "train" else None
-        candidates = (self.path / f"{split}{suffix}" for suffix in (".txt", ".jsonl"))
-        files = [path for path in candidates if path.is_file()]
+        files = [path for name in _file_names(split) if (path := self.path / name).is_file()]
         if len(files) > 1:
             message = f"both {files[0].name} and {files[1].name}; only one of them would be read"
             raise UnusableSplit(self.path, None, message, files)
@@ -56,7 +60,7 @@ class DataSource:
         """Read the posts of ``split``; raises FileNotFoundError if there is no such split."""
         path = self.file(split)
         if path is None:
-            raise FileNotFoundError(f"{self.path}: no {split}.txt or {split}.jsonl")
+            raise FileNotFoundError(f"{self.path}: no {' or '.join(_file_names(split))}")
         return read_texts(path) if self.texts else read_posts(path, self.images)
 
     def checksum(self, split: str) -> str | None:
@@ -69,3 +73,8 @@ class DataSource:
         splits = {split: digest for split in ("train", "valid") if (digest := self.checksum(split)) is not None}
         features = {"image features": file_sha256(self.image_features)} if self.image_features is not None else {}
         return splits | features
+
+
+def _file_names(split: str) -> list[str]:
+    names = _VALID_NAMES if split in _VALID_NAMES else (split,)
+    return [f"{name}{suffix}" for name in names for suffix in (".txt", ".jsonl")]

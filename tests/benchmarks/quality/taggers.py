@@ -18,7 +18,7 @@ from model.morphs import Morph
 from model.preprocessing.processor import Batch
 from tests.benchmarks.quality.tags import IndependentTags, LinearChainCRF, TagModel
 from training.data.dataset import Collator, Example, PostDataset
-from training.data.posts import entities_of_tags
+from training.data.tags import entities_of_tags
 from training.learning.objective import Losses, symmetric_divergence
 from training.learning.trainer import SMNERTrainer
 from training.scoring.prediction import run_model

@@ -65,7 +65,7 @@ def test_a_second_run_needs_resume(command: list[str], capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("eight/train.txt", b"IMGID:1\nAnna B-PER\n", "eight/train.txt:2: expected token<TAB>O, B-TYPE or I-TYPE"),
+        ("eight/train.txt", b"IMGID:1\nAnna PER\n", "eight/train.txt:2: expected token<TAB>O, B-TYPE or I-TYPE"),
         ("eight/train.txt", b"IMGID:1\nCaf\xe9\tO\n", "eight/train.txt:2: expected UTF-8"),
         ("eight/train.txt", None, "eight: no train.txt or train.jsonl"),
         ("run", b"", "run"),

@@ -122,6 +122,12 @@ def test_a_named_image_that_is_missing_is_noted(read: Read, images: Path, name: 
     assert post.unusable_image == UnusableImage(name, "missing")
 
 
+def test_entities_beside_a_line_break_are_read(read: Read) -> None:
+    spans = [{"start": 0, "end": 6, "type": "PER"}, {"start": 6, "end": 13, "type": "PER"}]
+    (post,) = read({"text": "Messi\nRonaldo", "entities": spans})
+    assert post.entities == (TypedWords(0, 0, "PER"), TypedWords(1, 1, "PER"))
+
+
 NEW_YORK = {"text": "in New York"}
 
 
@@ -147,8 +153,14 @@ def entity(**changes: object) -> dict[str, object]:
         ({"text": "hi", "image": "\ud83d.png"}, 'expected "image" to be a string without half a surrogate pair'),
         ({"text": "hi", "image": 5}, 'expected "image" to be a string, found 5'),
         ({"tokens": ["a"], "tags": 5}, 'expected "tags" to be a list, found 5'),
-        ({"tokens": ["a"], "tags": [5]}, 'expected "tags.0" to be a string, found 5'),
-        ({"tokens": ["a"], "tags": ["PER"]}, "expected \"tags.0\" to be O, B-TYPE or I-TYPE, found 'PER'"),
+        ({"tokens": ["a"], "tags": [5]}, "expected tags by name, found the number 5: write the names that"),
+        ({"tokens": ["a"], "tags": [None]}, 'expected "tags.0" to be a string, found None'),
+        ({"tokens": ["a", "New York"]}, "expected tokens without white space, found 'New York'"),
+        ({"tokens": ["a", "b\nc"]}, "expected tokens without white space, found 'b\\nc'"),
+        (
+            {"tokens": ["a"], "tags": ["PER"]},
+            "expected \"tags.0\" to be O, B-TYPE or I-TYPE (BIO, BIOES or BILOU), found 'PER'",
+        ),
         ({"tokens": ["a", "b"], "tags": ["O"]}, 'expected 2 "tags", one a token, found 1'),
         ({"tokens": ["a"], "tags": ["O", "O"]}, 'expected 1 "tags", one a token, found 2'),
         ({"text": "one two", "tags": ["O"]}, 'expected 2 "tags", one a token, found 1'),
@@ -165,6 +177,13 @@ def entity(**changes: object) -> dict[str, object]:
         (entity(end=3), "expected 0 ≤ start < end ≤ 11 code points, found 3 and 3"),
         (entity(end=9), "expected an entity of whole words, but 'New Yo' (3 to 9) cuts 'York' (7 to 11)"),
         (entity(start=4), "expected an entity of whole words, but 'ew York' (4 to 11) cuts 'New' (3 to 6)"),
+        *[
+            (
+                {"text": f"hi Messi{end}Ronaldo", "entities": [{"start": 3, "end": 15 + len(end), "type": "PER"}]},
+                f"expected an entity within one line, but {f'Messi{end}Ronaldo'!r} (3 to {15 + len(end)}) crosses",
+            )
+            for end in ("\n", "\r\n", "\r", "\n\n", "\u2028", "\x0b")
+        ],
         (entity(start=6, end=7), "expected an entity to have a word, but 6 to 7 is white space"),
         (
             NEW_YORK | {"entities": [{"start": 3, "end": 11, "type": "LOC"}, {"start": 7, "end": 11, "type": "PER"}]},

@@ -5,7 +5,7 @@ from PIL import Image
 
 from training.data.errors import InvalidLine
 from training.data.posts import TypedWords, UnusableImage
-from training.data.readers import read_posts
+from training.data.readers import read_posts, read_texts
 
 
 @pytest.fixture
@@ -61,19 +61,77 @@ def test_white_space_may_be_a_token(file: Path, token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["hi", "hi O", "hi\tX", "hi\tB-", "\tO", "hi\tO\tO", "hi\t", " ", "hi\tB-PER ", "a\tB-O", "a\tI-O"]
+    "line", ["hi", "hi O", "hi\tX", "hi\tB-", "\tO", "hi\t", "a\tB-O", "a\tI-O", "a\tPER", "a\tb-PER", "a\t"]
 )
 def test_a_malformed_conll_line_is_named(file: Path, line: str) -> None:
     write(file, f"IMGID:1\nok\tO\n{line}\nok\tO\n")
     with pytest.raises(InvalidLine) as caught:
         read_posts(file)
-    assert str(caught.value) == f"{file}:3: expected token<TAB>O, B-TYPE or I-TYPE, found {line!r}"
+    expected = "expected token<TAB>O, B-TYPE or I-TYPE (BIO, BIOES or BILOU)"
+    assert str(caught.value) == f"{file}:3: {expected}, found {line!r}"
     assert (caught.value.path, caught.value.line, caught.value.value) == (file, 3, line)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("hi\tO\tO", "expected 2 columns as in line 2, found 3 in 'hi\\tO\\tO'"),
+        ("New York\tB-LOC", "expected a token without white space, found 'New York'"),
+        ("New\u2028York\tB-LOC", "expected a token without white space, found 'New\\u2028York'"),
+        ("Oslo\t3", "expected tags by name, found the number 3: write the names"),
+    ],
+)
+def test_a_strange_conll_line_is_named(file: Path, line: str, message: str) -> None:
+    write(file, f"IMGID:1\nok\tO\n{line}\nok\tO\n")
+    with pytest.raises(InvalidLine, match=f"{file}:3: ") as caught:
+        read_posts(file)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("blank", ["", "\t", " ", " \t ", "\r", "\t\r"])
+def test_a_blank_line_ends_a_post(file: Path, blank: str) -> None:
+    """Files of twitter_nlp have a tab between posts; it was refused."""
+    write(file, f"Nora\tB-PER\nLindqvist\tI-PER\n{blank}\nin\tO\nOslo\tB-LOC\n{blank}\n")
+    posts = read_posts(file)
+    assert [post.words for post in posts] == [("Nora", "Lindqvist"), ("in", "Oslo")]
+    assert [post.entities for post in posts] == [(TypedWords(0, 1, "PER"),), (TypedWords(1, 1, "LOC"),)]
+
+
+@pytest.mark.parametrize("line", ["-DOCSTART-\tO", "-DOCSTART- -X- O O", "-DOCSTART- -X- -X- O", "-DOCSTART-"])
+@pytest.mark.parametrize("blank", ["", "\n"])
+def test_lines_between_documents_are_left_out(file: Path, line: str, blank: str) -> None:
+    """Each was a post of its own."""
+    write(file, f"{line}\n{blank}Nora\tB-PER\n{blank}{line}\n{blank}Oslo\tB-LOC\n")
+    assert [post.words for post in read_posts(file)] == [("Nora",), ("Oslo",)]
+    assert [post.words for post in read_texts(file)] == [("Nora",), ("Oslo",)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ B-NP B-MISC\n",  # CoNLL-2003
+        "EU\tNNP\tB-ORG\nrejects\tVBZ\tO\nGerman\tJJ\tB-MISC\n",
+        "EU B-ORG\nrejects O\nGerman B-MISC \n",
+        "EU\tB-ORG\t\nrejects\tO \nGerman\tB-MISC\n",
+        "EU  I-ORG\nrejects  O\nGerman  I-MISC\n",
+    ],
+)
+def test_the_first_and_last_column_are_read(file: Path, content: str) -> None:
+    (post,) = read_posts(write(file, content))
+    assert post.words == ("EU", "rejects", "German")
+    assert post.entities == (TypedWords(0, 0, "ORG"), TypedWords(2, 2, "MISC"))
+
+
+def test_a_column_of_numbers_is_no_token(file: Path) -> None:
+    """GermEval has the token in the second column."""
+    write(file, "IMGID:1\n1\tSchartau\tB-PER\tO\n2\tsagte\tO\tO\n")
+    with pytest.raises(InvalidLine, match=f"{file}:2: expected tokens in the first column, found the numbers"):
+        read_posts(file)
 
 
 def test_carriage_returns_alone_do_not_end_lines(file: Path) -> None:
     """The whole file was read as the first post's header: no posts and no error."""
-    with pytest.raises(InvalidLine, match="1: expected token<TAB>O"):
+    with pytest.raises(InvalidLine, match="1: expected a token without white space"):
         read_posts(write(file, "IMGID:1\rParis\tB-LOC\r\rIMGID:2\rhi\tO\r"))
 
 

@@ -73,3 +73,30 @@ def test_a_folders_name_keeps_its_dots(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "v1.2" / "posts.txt").write_text(CONLL, "utf-8")
     assert DataSource(Path("train.txt")).name == "v1.2"
     assert DataSource(Path("posts.txt")).name == "posts"
+
+
+@pytest.mark.parametrize("name", ["valid", "dev", "val", "validation"])
+@pytest.mark.parametrize(("suffix", "content"), [(".txt", CONLL), (".jsonl", JSONL)])
+def test_the_valid_split_has_other_names(tmp_path: Path, name: str, suffix: str, content: str) -> None:
+    """Training went without the posts of dev.txt and said "0 valid posts"."""
+    path = tmp_path / f"{name}{suffix}"
+    path.write_text(content, "utf-8")
+    source = DataSource(tmp_path)
+    assert {source.file(split) for split in ("valid", "dev", "val", "validation")} == {path}
+    assert len(source.read("valid")) == 1
+    assert set(source.checksums()) == {"valid"}
+    assert DataSource(path).name == tmp_path.name
+
+
+@pytest.mark.parametrize("names", [("valid.txt", "dev.txt"), ("dev.jsonl", "validation.txt"), ("val.txt", "val.jsonl")])
+@pytest.mark.parametrize("split", ["valid", "dev"])
+def test_two_names_of_one_split_are_refused(tmp_path: Path, names: tuple[str, str], split: str) -> None:
+    for name in names:
+        (tmp_path / name).write_text(CONLL if name.endswith(".txt") else JSONL, "utf-8")
+    with pytest.raises(UnusableSplit, match=f"both {names[0]} and {names[1]}; only one"):
+        DataSource(tmp_path).read(split)
+
+
+def test_all_names_of_a_missing_split_are_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no valid\.txt or valid\.jsonl or dev\.txt or .* or validation.jsonl"):
+        DataSource(tmp_path).read("valid")
