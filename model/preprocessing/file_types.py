@@ -1,5 +1,6 @@
 """Names the type of a file that is not read as an image, so that its sender learns what was sent."""
 
+import codecs
 import re
 
 _SIGNATURES = {  # by the first bytes
@@ -109,7 +110,10 @@ def _name_media_file(brands: list[bytes]) -> str:
 
 def _name_text(content: bytes) -> str | None:
     head = content[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
-    text = head.decode(errors="ignore")  # the head may end within a character
-    if len(text.encode()) < len(head) - 3 or any(c < " " and not c.isspace() for c in text):
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
+    except UnicodeDecodeError:
+        return None
+    if not text or any(character < " " and not character.isspace() for character in text):
         return None
     return _first_match(_TEXTS, head)

@@ -136,7 +136,7 @@ def test_bytes_path_and_image_give_the_same_pixels(image: Image.Image, tmp_path:
 def test_a_large_jpeg_is_decoded_at_reduced_scale(image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     """4096 × 4096 for a square of 224: the smallest eighth above 2 · 224 is 512."""
     decoded = []
-    to_square = images.to_square
+    to_square = image_scaling.to_square
 
     def spy(opened: Image.Image, size: int) -> Tensor:
         opened.load()

@@ -77,7 +77,14 @@ def test_other_keys_are_let_through(key: str) -> None:
 
 
 def test_a_key_beside_its_namesake_is_harmless() -> None:
-    both = TEXT | {"entities": [], "tag": "sports", "image": "1.jpg", "images": ["1.jpg", "2.jpg"], "id": 1, "ID": 2}
+    both: dict[str, object] = TEXT | {
+        "entities": [],
+        "tag": "sports",
+        "image": "1.jpg",
+        "images": ["1.jpg", "2.jpg"],
+        "id": 1,
+        "ID": 2,
+    }
     assert refused_key(both) is None
     assert refused_key(TEXT | {"label": None}) is None
 
