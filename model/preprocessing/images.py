@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
 from model.preprocessing import jpeg_segments, png_chunks, webp_chunks
+from model.preprocessing.avif_size import coded_sizes
 from model.preprocessing.file_types import is_avif, name_file_type
 from model.preprocessing.image_scaling import BAND_PIXELS, to_square
 from model.preprocessing.image_sources import ImageSource, image_content
@@ -29,6 +30,7 @@ MAX_PIXELS = 50_000_000
 _LARGE_PIXELS = (
     12_000_000  # WebP takes 16 bytes a pixel to decode, AVIF up to 15; larger images are decoded one at a time
 )
+_MAX_AVIF_LAYERS = 3  # colors, transparency and a gain map or thumbnail
 _LARGE_IMAGE_LOCK = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded to at least this many times the final side
 _MAX_SCANS = 100  # in a JPEG; a progressive one has about ten, and each costs a pass over the whole image
@@ -113,6 +115,8 @@ def _first_frame(content: bytes, size: int, max_pixels: int) -> Tensor:
         image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
         if "progressive" not in image.info:  # libjpeg keeps all coefficients of a progressive one at any scale
             pixels = image.width * image.height
+        if image.format == "AVIF":
+            pixels = _coded_pixels(content, max_pixels)
         with _large_image_lock(pixels):
             return to_square(image, size)
 
@@ -155,6 +159,14 @@ def _check_size(width: int, height: int, *, max_pixels: int) -> int:
     if pixels > max_pixels:
         raise ImageTooLarge(pixels=f"{width} × {height} = {pixels}", limit=max_pixels)
     return pixels
+
+
+def _coded_pixels(content: bytes, max_pixels: int) -> int:
+    """The pixels of all pictures that an AVIF consists of, which its header may conceal."""
+    sizes = [_check_size(*size, max_pixels=max_pixels) for size in coded_sizes(content)]
+    if sum(sizes) > _MAX_AVIF_LAYERS * max_pixels:
+        raise ImageTooLarge(pixels=f"{sum(sizes)} in {len(sizes)} pictures", limit=_MAX_AVIF_LAYERS * max_pixels)
+    return sum(sizes)
 
 
 def _large_image_lock(pixels: int) -> AbstractContextManager[object]:

@@ -100,11 +100,13 @@ def count_scans(content: bytes) -> int:
 
 
 def _noise() -> bytes:
-    """Random data of a scan, with all eight restart markers since the next may be any of them."""
+    """Random data of a scan, with all eight restart markers since the next may be any of them.
+
+    Its first bit is 1, since libjpeg puts zeros for what is missing before an end marker.
+    """
     draw = random.Random(0)  # noqa: S311 - nothing secret
-    return b"".join(
-        draw.randbytes(64).replace(b"\xff", b"\x5a") + bytes([0xFF, 0xD0 + restart]) for restart in range(8)
-    )
+    data = (draw.randbytes(64).replace(b"\xff", b"\x5a") for _ in range(8))
+    return b"\xb5" + b"".join(part + bytes([0xFF, 0xD0 + restart]) for restart, part in enumerate(data))
 
 
 def _has_all_scans(segments: Sequence[_Segment]) -> bool:

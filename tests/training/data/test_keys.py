@@ -7,8 +7,8 @@ from training.data.errors import InvalidLine
 from training.data.keys import refused_key
 from training.data.readers import read_posts
 
-TEXT = {"text": "Nora in Oslo"}
-WORDS = {"tokens": ["Nora", "in", "Oslo"]}
+TEXT: dict[str, object] = {"text": "Nora in Oslo"}
+WORDS: dict[str, object] = {"tokens": ["Nora", "in", "Oslo"]}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_other_keys_are_let_through(key: str) -> None:
 
 
 def test_a_key_beside_its_namesake_is_harmless() -> None:
-    both: dict[str, object] = TEXT | {
+    both = TEXT | {
         "entities": [],
         "tag": "sports",
         "image": "1.jpg",
