@@ -71,7 +71,8 @@ def _segments(content: bytes) -> Iterator[_Segment]:
 
 def has_end(content: bytes) -> bool:
     """Whether an end marker follows the last scan."""
-    return content.rfind(_END_MARKER) > content.rfind(_SCAN_MARKER)
+    end = content.rfind(_END_MARKER)
+    return end >= 0 and content.find(_SCAN_MARKER, end) < 0
 
 
 def completions(content: bytes) -> tuple[bytes, ...]:
