@@ -1,13 +1,14 @@
 """Inference: a loaded checkpoint that turns posts into entities."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from model.argument_checks import as_list, check_batch_size, check_text, naming
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
 from model.device import Precision, check_precision, choose_device
@@ -73,8 +74,7 @@ class Recognizer:
         revision: str = "unknown",
         batch_size: int = 16,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        check_batch_size(batch_size)
         self.device = choose_device(device)
         check_precision(precision, self.device)
         self.precision = precision
@@ -122,21 +122,30 @@ class Recognizer:
         Raises:
             InvalidPost: the text is too long or the image cannot be read.
             OSError: the image's path cannot be read.
+            TypeError: the text is no text, or the image none of those that are read.
         """
         return self.run([self.prepare(text, image)])[0]
 
     def recognize_batch(
-        self, texts: Sequence[str], images: Sequence[ImageSource | None] | None = None
+        self, texts: Iterable[str], images: Iterable[ImageSource | None] | None = None
     ) -> list[list[Entity]]:
         """Recognize the entities of many posts, in their order; each is answered as if it were alone.
 
         Raises:
             ValueError: ``images`` and ``texts`` differ in length.
-            InvalidPost, OSError: as :meth:`recognize`.
+            TypeError: ``texts`` or ``images`` is not a list.
+            InvalidPost, OSError, TypeError: as :meth:`recognize`; the message begins with the item, like ``texts[1]:``.
         """
-        if images is not None and len(images) != len(texts):
+        texts = as_list(texts, "texts")
+        images = [None] * len(texts) if images is None else as_list(images, "images")
+        if len(images) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(images)} images")
-        posts = [self.prepare(*post) for post in zip(texts, images or [None] * len(texts), strict=True)]
+        return self.run_batches(
+            [self._prepare_item(i, *post) for i, post in enumerate(zip(texts, images, strict=True))]
+        )
+
+    def run_batches(self, posts: Sequence[Post]) -> list[list[Entity]]:
+        """Recognize the entities of posts from :meth:`prepare`, in batches of similar length."""
         by_length = sorted(range(len(posts)), key=lambda i: posts[i].tokens)
         answers: list[list[Entity]] = [[] for _ in posts]
         for first in range(0, len(posts), self.batch_size):
@@ -147,9 +156,16 @@ class Recognizer:
 
     def prepare(self, text: str, image: ImageSource | None = None, *, max_pixels: int = MAX_PIXELS) -> Post:
         """Tokenize the text and decode the image; errors as for :meth:`recognize`."""
+        check_text(text)
         windows = self.processor.tokenize_windows(text)
         pixels = None if image is None else self.processor.decode_image(image, max_pixels=max_pixels)
         return Post(text, windows, pixels)
+
+    def _prepare_item(self, i: int, text: str, image: ImageSource | None) -> Post:
+        with naming(f"texts[{i}]"):
+            post = self.prepare(text)
+        with naming(f"images[{i}]"):
+            return post if image is None else replace(post, pixels=self.processor.decode_image(image))
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:

@@ -1,7 +1,10 @@
 import random
+import re
+from io import BytesIO
 from itertools import chain, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -165,6 +168,91 @@ def test_an_invalid_post_is_refused(recognizer: Recognizer) -> None:
         recognizer.recognize("hi", b"no photo")
 
 
+@pytest.mark.parametrize(("text", "name"), [(None, "NoneType"), (5, "int"), (b"Oslo", "bytes"), (["Oslo"], "list")])
+def test_what_is_no_text_is_named(recognizer: Recognizer, text: str, name: str) -> None:
+    with pytest.raises(TypeError, match=f"^a text is a str, not {name}$"):
+        recognizer.recognize(text)
+    with pytest.raises(TypeError, match=rf"^texts\[1\]: a text is a str, not {name}$"):
+        recognizer.recognize_batch(["Oslo", text])
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        (5, "int"),
+        (True, "bool"),
+        ([b"a"], "list"),
+        (np.zeros((4, 4, 3)), "numpy.ndarray"),
+        (torch.zeros(3, 4, 4), "torch.Tensor"),
+        (bytearray(b"a"), "bytearray"),
+        (BytesIO, "type"),
+    ],
+)
+def test_what_is_no_image_is_named(recognizer: Recognizer, image: bytes, name: str) -> None:
+    message = f"an image is a PIL.Image, bytes, a path or a binary file object, not {re.escape(name)}$"
+    with pytest.raises(TypeError, match=f"^{message}"):
+        recognizer.recognize("Oslo", image)
+    with pytest.raises(TypeError, match=rf"^images\[1\]: {message}"):
+        recognizer.recognize_batch(["Oslo", "Rome"], [None, image])
+
+
+def test_a_file_object_is_passed_on(recognizer: Recognizer, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(recognizer.processor, "decode_image", lambda image, **_: given.append(image))
+    file = BytesIO(jpeg)
+    recognizer.recognize("Oslo", file)  # type: ignore[arg-type]
+    recognizer.recognize_batch(["Oslo"], [file])  # type: ignore[list-item]
+    assert given == [file, file]
+
+
+@pytest.mark.parametrize(
+    ("posts", "name"),
+    [
+        ("Oslo", "str"),
+        (b"Oslo", "bytes"),
+        ({"Oslo": 1}, "dict"),
+        ({"Oslo"}, "set"),
+        (5, "int"),
+        (None, "NoneType"),
+        (BytesIO(b"Oslo"), "_io.BytesIO"),
+    ],
+)
+def test_a_batch_is_a_list(recognizer: Recognizer, posts: list[str], name: str) -> None:
+    """A single text was once read as a list of letters."""
+    with pytest.raises(TypeError, match=f"^texts is a list with one item for each post, not {name}$"):
+        recognizer.recognize_batch(posts)
+    if posts is not None:
+        with pytest.raises(TypeError, match=f"^images is a list with one item for each post, not {name}$"):
+            recognizer.recognize_batch(["Oslo"] * 4, posts)
+
+
+def test_a_single_image_is_no_list(recognizer: Recognizer, image: Image.Image) -> None:
+    with pytest.raises(TypeError, match=r"^images is a list .*, not PIL\.Image\.Image$"):
+        recognizer.recognize_batch(["Oslo"], image)  # type: ignore[arg-type]
+
+
+def test_texts_may_be_any_iterable(recognizer: Recognizer, images: Images) -> None:
+    expected = recognizer.recognize_batch(TEXTS, images)
+    assert recognizer.recognize_batch(iter(TEXTS), iter(images)) == expected
+    assert recognizer.recognize_batch(tuple(TEXTS), tuple(images)) == expected
+    assert all(map(same, recognizer.recognize_batch(dict.fromkeys(TEXTS).keys()), recognizer.recognize_batch(TEXTS)))
+
+
+def test_a_batch_names_its_bad_item(recognizer: Recognizer, tmp_path: Path) -> None:
+    """The error keeps its class and attributes."""
+    with pytest.raises(TextTooLong, match=r"^texts\[1\]: the text has 202 sub-tokens") as raised:
+        recognizer.recognize_batch(["Oslo", "a " * 200])
+    assert (raised.value.tokens, raised.value.limit) == (202, 128)
+    with pytest.raises(UnsupportedImage, match=r"^images\[1\]: the photo is not a JPEG"):
+        recognizer.recognize_batch(["Oslo", "Rome"], [None, b"no photo"])
+    with pytest.raises(FileNotFoundError, match=r"images\[0\]: No such file .*missing.jpg"):
+        recognizer.recognize_batch(["Oslo"], [tmp_path / "missing.jpg"])
+    with pytest.raises(UnicodeEncodeError, match=r"images\[0\]: surrogates not allowed"):
+        recognizer.recognize_batch(["Oslo"], ["\ud83d"])
+    with pytest.raises(ValueError, match=r"^images\[0\]: embedded null byte"):
+        recognizer.recognize_batch(["Oslo"], ["\0"])
+
+
 def test_attention_is_the_spans_mean_over_heads(recognizer: Recognizer, image: Image.Image) -> None:
     """The span is found by its offsets, independently of the decoding."""
     (entities,) = recognizer.run([recognizer.prepare(TEXTS[0], image)], explain=True)
@@ -195,9 +283,20 @@ def test_only_posts_with_an_image_have_attention(recognizer: Recognizer, image: 
     assert all(entity.attention is None for entity in recognizer.run(posts, explain=True)[0])
 
 
-def test_a_batch_size_below_one_is_refused(recognizer: Recognizer) -> None:
-    with pytest.raises(ValueError, match="at least 1, not 0"):
-        Recognizer(recognizer.model, recognizer.processor, device="cpu", batch_size=0)
+@pytest.mark.parametrize(
+    ("batch_size", "error", "message"),
+    [
+        (0, ValueError, "at least 1, not 0"),
+        (-1, ValueError, "at least 1, not -1"),
+        (True, TypeError, "an int, not bool"),
+        (2.0, TypeError, "an int, not float"),
+    ],
+)
+def test_a_wrong_batch_size_is_refused(
+    recognizer: Recognizer, batch_size: int, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Recognizer(recognizer.model, recognizer.processor, device="cpu", batch_size=batch_size)
 
 
 def test_scores_use_the_checkpoints_temperature(recognizer: Recognizer) -> None:
