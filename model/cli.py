@@ -2,33 +2,85 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
+from typing import get_args
 
 from transformers.utils import logging
 
+from model.device import Precision
 from model.errors import SMNERError
-from model.post_files import answer, recognize_file
+from model.post_files.answers import answer
+from model.post_files.input_lines import check_source
+from model.post_files.recognition import recognize_file
 from model.recognizer import Recognizer
+
+_EPILOG = """\
+--input has one JSON object per line: {"text": ...} or {"tokens": [...]}, and optionally "id" and "image", a path that
+is relative to the file (with a pipe, to the current folder). It may be gzipped, a pipe, or - for standard input.
+
+--output gets one JSON object per line, in the order of the posts:
+  {"id": ..., "line": N, "text": ..., "entities": [...], "image_used": ..., "digest": ...}
+  {"id": ..., "line": N, "error": ..., "digest": ...}   for a post that cannot be read
+It is gzipped if its name ends in .gz, and may be a pipe, or - for standard output. If the file has answers already, the
+run goes on after them; "line" and "digest" tell that these are answers to the same posts.
+
+exit status:
+  0    every post has been answered
+  1    some posts have an error instead
+  2    nothing could be done, or the run had to stop; one line says why
+  130  interrupted; the same command goes on
+  141  nobody reads the output any more
+"""
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command-line arguments of ``smner-recognize``."""
-    parser = argparse.ArgumentParser("smner-recognize", description="Recognize named entities in posts.")
+    parser = argparse.ArgumentParser(
+        "smner-recognize",
+        description="Recognize named entities in posts.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("text", nargs="?", help="the post's text")
     parser.add_argument("--image", type=Path, metavar="FILE", help="the post's photo")
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="folder, or name of a checkpoint that comes along (default: smner-compact)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--input", type=Path, metavar="FILE", help="posts to recognize, one JSON object per line")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write the answers to --input")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, ... (default: auto)")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=get_args(Precision),
+        help="bfloat16 is for devices that support it and gives coarser scores (default: float32)",
+    )
+    parser.add_argument("--input", metavar="FILE", help="posts to recognize, one JSON object per line")
+    parser.add_argument("--output", metavar="FILE", help="where to write the answers to --input")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; a caller's mistake prints one line to standard error and exits with status 2."""
+    """Run the command and return its exit status; a mistake prints one line to standard error."""
+    options = _parse(argv)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # our errors name what does not fit
+    try:
+        return _recognize_text(options) if options.input is None else _recognize_file(options)
+    except BrokenPipeError:  # as of a program that SIGPIPE ends
+        _discard_output()
+        return 141
+    except (SMNERError, OSError, ValueError, RuntimeError) as error:
+        _report(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _report("interrupted" if options.input is None else "interrupted; the same command goes on")
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = arguments()
     options = parser.parse_args(argv)
     if (options.text is None) == (options.input is None):
@@ -37,23 +89,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--input and --output go together")
     if options.input is not None and options.image is not None:
         parser.error("--image goes with a text; with --input, each line names its own photo")
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # our errors name what does not fit
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # for terminals that are not UTF-8
-    try:
-        recognizer = Recognizer.from_pretrained(options.checkpoint, device=options.device)
-        if options.input is not None:
-            recognize_file(recognizer, options.input, options.output)
-        else:
-            post = recognizer.prepare(options.text, options.image)
-            print(json.dumps(answer(post, recognizer.run([post])[0]), ensure_ascii=False, indent=2))
-    except (SMNERError, OSError, ValueError) as error:
-        print(f"smner-recognize: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("smner-recognize: interrupted", file=sys.stderr)
-        return 130
+    return options
+
+
+def _recognize_text(options: argparse.Namespace) -> int:
+    recognizer = _load(options)
+    post = recognizer.prepare(options.text, options.image)
+    record = answer(post, recognizer.run([post])[0])
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
+    print(json.dumps(record, ensure_ascii=False, indent=2), flush=True)
     return 0
+
+
+def _recognize_file(options: argparse.Namespace) -> int:
+    check_source(options.input)
+    tally = recognize_file(_load(options), options.input, options.output)
+    _report(str(tally))
+    return 1 if tally.failed else 0
+
+
+def _load(options: argparse.Namespace) -> Recognizer:
+    return Recognizer.from_pretrained(options.checkpoint, device=options.device, precision=options.precision)
+
+
+def _discard_output() -> None:
+    """Keep Python from writing what is left when it exits, into the same broken pipe."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report(message: str) -> None:
+    print(f"smner-recognize: {' '.join(message.split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
     - ImageTooLarge
     - UnreadableImage
   + InvalidCheckpoint
+  + InvalidPostFile
 
 ``code`` is the name that the HTTP service gives the error.
 """
@@ -59,3 +60,7 @@ class UnreadableImage(InvalidPost):
 
 class InvalidCheckpoint(SMNERError):
     """A checkpoint folder that is incomplete, changed or incompatible; the message names the file."""
+
+
+class InvalidPostFile(SMNERError):
+    """A file of posts that cannot be read on, or that is not the one whose answers are to be continued."""

@@ -1,4 +1,9 @@
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +32,8 @@ def test_one_post_is_answered_as_json(
     [
         ([TEXT, "--image", "missing.jpg"], "missing.jpg"),
         ([TEXT, "--device", "toaster"], "device 'toaster' is none of"),
+        ([TEXT, "--device", "meta"], "device meta: its tensors have shapes but no values"),
+        (["--input", "missing.jsonl", "--output", "-"], "missing.jsonl"),
         (["x " * 200], "at most 128"),
     ],
 )
@@ -46,3 +53,164 @@ def test_weights_that_do_not_fit_print_one_line(tiny_checkpoint: Path, capfd: py
     assert main([TEXT, "--checkpoint", str(tiny_checkpoint)]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "model.safetensors: does not fit config.json, mismatched keys" in line
+
+
+@pytest.fixture
+def posts(tmp_path: Path) -> Path:
+    path = tmp_path / "posts.jsonl"
+    path.write_text("".join(f'{{"id": {i}, "text": "{TEXT} {i}"}}\n' for i in range(5)))
+    return path
+
+
+@pytest.fixture
+def command(tiny_checkpoint: Path) -> list[str]:
+    return ["--checkpoint", str(tiny_checkpoint), "--device", "cpu"]
+
+
+def test_the_last_line_and_status_count_errors(
+    command: list[str], posts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--input", str(posts), "--output", str(posts.with_name("answers.jsonl"))]
+    assert main([*command, *files]) == 0
+    assert capfd.readouterr().err == "smner-recognize: 5 posts answered, 0 failed\n"
+    with posts.open("a") as file:
+        file.write("broken\n")
+    assert main([*command, *files]) == 1
+    assert capfd.readouterr().err == "smner-recognize: 5 posts answered, 1 failed; 5 of them by an earlier run\n"
+
+
+def test_answers_of_other_posts_are_status_2(
+    command: list[str], posts: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--input", str(posts), "--output", str(posts.with_name("answers.jsonl"))]
+    assert main([*command, *files]) == 0
+    posts.write_text(posts.read_text().replace("wins", "won"))
+    capfd.readouterr()
+    assert main([*command, *files]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "line 1 of" in line
+
+
+def test_help_documents_files_and_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ["--precision", "digest", "exit status", "130", "141", "gzip"])
+
+
+def test_a_precision_not_supported_is_one_line(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.device.has_bfloat16", lambda _: False)
+    assert main([TEXT, *command, "--precision", "bfloat16"]) == 2
+    assert capsys.readouterr().err == "smner-recognize: device cpu has no bfloat16; use float32\n"
+
+
+def test_the_precision_reaches_the_recognizer(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = []
+    monkeypatch.setattr(Recognizer, "from_pretrained", lambda *_, **options: chosen.append(options))
+    with pytest.raises(AttributeError):
+        main([TEXT, *command, "--precision", "bfloat16"])
+    assert chosen[0]["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("the operator is not\nimplemented for MPS"), OSError("no space")])
+def test_a_failing_device_or_disk_is_one_line(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Recognizer, "run", fail)
+    assert main([TEXT, *command]) == 2
+    assert capsys.readouterr().err == f"smner-recognize: {' '.join(str(error).split())}\n"
+
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def start(command: list[str]) -> Iterator[list[Process]]:
+    """Processes to end after the test."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def recognize(start: list[Process], command: list[str], *files: str) -> Process:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "model.cli", *command, *files],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    start.append(process)
+    return process
+
+
+@pytest.mark.slow
+def test_a_pipe_is_answered_as_it_comes(start: list[Process], command: list[str], posts: Path) -> None:
+    """Neither the end of the input nor a full batch is waited for; Ctrl-C ends the wait for more."""
+    process = recognize(start, command, "--input", "-", "--output", "-")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(posts.read_bytes())
+    process.stdin.flush()
+    assert [json.loads(process.stdout.readline())["id"] for _ in range(5)] == list(range(5))
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    assert process.returncode == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == b"smner-recognize: interrupted; the same command goes on\n"
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_error(start: list[Process], command: list[str], posts: Path) -> None:
+    """As with ``| head -1``."""
+    process = recognize(start, command, "--input", "/dev/stdin", "--output", "/dev/stdout")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(posts.read_bytes())
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(posts.read_bytes())
+    process.stdin.close()
+    process.wait(10)
+    assert process.stderr is not None
+    assert (process.returncode, process.stderr.read()) == (141, b"")
+
+
+@pytest.mark.slow
+def test_an_interrupted_file_keeps_whole_lines(start: list[Process], command: list[str], posts: Path) -> None:
+    """Although the output is resumed by the same command, which finds the file unlocked."""
+    posts.write_bytes(b"".join(b'{"id": %d, "text": "%s"}\n' % (i, TEXT.encode()) for i in range(100_000)))
+    output = posts.with_name("answers.jsonl")
+    files = ["--input", str(posts), "--output", str(output)]
+    for _ in range(2):
+        before = output.stat().st_size if output.exists() else 0
+        process = recognize(start, command, *files)
+        deadline = time.monotonic() + 60
+        while not (output.exists() and output.stat().st_size > before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+        assert process.returncode == 130
+        lines = output.read_bytes().splitlines(keepends=True)
+        assert all(line.endswith(b"\n") for line in lines)
+        assert [json.loads(line)["id"] for line in lines] == list(range(len(lines)))
+
+
+@pytest.mark.slow
+def test_a_text_into_a_closed_pipe_is_quiet(start: list[Process], command: list[str]) -> None:
+    process = recognize(start, command, TEXT)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(60)
+    assert process.stderr is not None
+    assert (process.returncode, process.stderr.read()) == (141, b"")
