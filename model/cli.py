@@ -93,6 +93,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _recognize_text(options: argparse.Namespace) -> int:
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
     recognizer = _load(options)
     post = recognizer.prepare(options.text, options.image)
     record = answer(post, recognizer.run([post])[0])

@@ -56,7 +56,7 @@ class Recognizer:
     Args:
         model: the network; it is moved to ``device`` and put into evaluation mode.
         processor: the processor it was trained with.
-        device: ``auto`` (CUDA if available), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA if available), ``cpu``, ``cuda``, ``cuda:N`` or another that torch was built for.
         precision: of matrix products and convolutions; the weights stay float32. Depending on the batch, scores vary in
             the second decimal with bfloat16 and in the fifth with float32.
         name, revision: identify the checkpoint.

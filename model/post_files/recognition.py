@@ -38,7 +38,8 @@ class Tally:
 
     def __str__(self) -> str:
         earlier = f"; {self.earlier} of them by an earlier run" if self.earlier else ""
-        return f"{self.answered} posts answered, {self.failed} failed{earlier}"
+        posts = "1 post" if self.answered == 1 else f"{self.answered} posts"
+        return f"{posts} answered, {self.failed} failed{earlier}"
 
 
 def recognize_file(recognizer: Recognizer, source: str | Path, output: str | Path) -> Tally:

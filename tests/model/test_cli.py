@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -124,6 +125,15 @@ def test_a_failing_device_or_disk_is_one_line(
     monkeypatch.setattr(Recognizer, "run", fail)
     assert main([TEXT, *command]) == 2
     assert capsys.readouterr().err == f"smner-recognize: {' '.join(str(error).split())}\n"
+
+
+@pytest.mark.parametrize("arguments", [[TEXT], ["--input", os.devnull, "--output", "-"]])
+def test_a_closed_standard_output_is_status_2(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert main([*command, *arguments]) == 2
+    assert capsys.readouterr().err == "smner-recognize: standard output is closed\n"
 
 
 Process = subprocess.Popen[bytes]

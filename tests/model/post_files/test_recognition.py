@@ -103,6 +103,10 @@ def test_posts_may_be_appended(recognizer: Recognizer, tmp_path: Path) -> None:
     assert [answer["id"] for answer in read(output)] == list(range(40))
 
 
+def test_the_tally_is_a_sentence() -> None:
+    assert str(Tally(answered=1, failed=2)) == "1 post answered, 2 failed"
+
+
 def test_damage_costs_only_what_follows(recognizer: Recognizer, tmp_path: Path) -> None:
     """With the file restored, the run goes on."""
     output, source = tmp_path / "answers.jsonl", tmp_path / "posts.gz"
