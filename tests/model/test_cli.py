@@ -35,7 +35,6 @@ def test_one_post_is_answered_as_json(
         ([TEXT, "--device", "toaster"], "device 'toaster' is none of"),
         ([TEXT, "--device", "meta"], "device meta: its tensors have shapes but no values"),
         (["--input", "missing.jsonl", "--output", "-"], "missing.jsonl"),
-        (["x " * 200], "at most 128"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(

@@ -113,7 +113,7 @@ class PostDataset(Dataset[Example]):
 
 def _encoded(post: LabeledPost, processor: SMNERProcessor) -> TokenizedText:
     try:
-        return processor.tokenize_words(post.words)
+        return processor.tokenize_words(post.words, post.line_starts)
     except TextTooLong as error:
         path, line = post.place or (None, None)
         raise UnusablePost(path, line, f"post {post.id}: {error}", error.tokens) from error

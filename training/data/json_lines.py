@@ -36,6 +36,7 @@ def read_json_line(path: Path, number: int, line: str, images: Path | None) -> L
         unusable_image=missing,
         image_id=Path(record.image).stem if record.image else None,
         place=(path, number),
+        line_starts=tuple(i for i, (before, word) in enumerate(pairwise(record.words), 1) if before.line != word.line),
     )
 
 
@@ -80,7 +81,7 @@ class _Entity(BaseModel, strict=True):
                     f"expected an entity of whole words, but {found!r} ({start} to {end}) cuts {word.text!r} "
                     f"({word.start} to {word.end})"
                 )
-        if len(text[words[inside[0]].start : end].splitlines()) > 1:
+        if words[inside[0]].line != words[inside[-1]].line:
             raise ValueError(
                 f"expected an entity within one line, but {found!r} ({start} to {end}) crosses a line break"
             )

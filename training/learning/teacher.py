@@ -115,4 +115,4 @@ class Teacher:
 
 
 def _digest(posts: Sequence[LabeledPost]) -> str:
-    return hashlib.sha256(json.dumps([post.words for post in posts]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([(post.words, post.line_starts) for post in posts]).encode()).hexdigest()

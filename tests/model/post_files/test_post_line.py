@@ -79,7 +79,6 @@ def test_an_unreadable_line_has_no_id(recognizer: Recognizer, content: bytes | N
         ('"text": "a", "likes": -Infinity', "not JSON: -Infinity is no JSON number"),
         ('"text": "a", "text": "b"', '"text" is given twice'),
         ('"text": "a", "image": 5', '"image" is not a path'),
-        (f'"text": "{"a " * 200}"', "the text has 202 sub-tokens"),
     ],
 )
 def test_a_broken_line_keeps_its_id(recognizer: Recognizer, rest: str, error: str) -> None:
@@ -96,7 +95,7 @@ def test_a_broken_line_keeps_its_id(recognizer: Recognizer, rest: str, error: st
         ("fifo", "is not a regular file"),
         ("/dev/zero", "is not a regular file"),
         ("large", "has 999999999 bytes, at most 268435456 are read"),
-        ("notes.txt", "the photo is not a JPEG"),
+        ("notes.txt", "the photo is plain text"),
         ("nul\\u0000byte", "embedded null byte"),
         ("half \\ud83d", "surrogates not allowed"),
         ("a" * 5000, "File name too long"),
