@@ -1,15 +1,18 @@
 """Assembles the application from its settings and a loaded checkpoint."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from model import Recognizer
-from service.http import health, routes
+from service.http import batch, health, request_bodies, routes
 from service.http.auth import KeyFile
 from service.http.dependencies import AppState
 from service.http.exception_handlers import EXCEPTION_HANDLERS
@@ -75,14 +78,16 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
                 RequestMiddleware,
                 metrics=metrics,
                 deadline_seconds=settings.deadline_seconds,
-                max_body_bytes=settings.max_body_bytes,
+                max_body_bytes=max(settings.max_body_bytes, settings.max_batch_body_bytes),
+                cors=_cors(settings.allowed_origins),
             )
         ],
     )
     app.state.service = AppState(settings, metrics, pipeline, keys, Lifecycle(pipeline.engine))
     app.include_router(routes.router, tags=["recognition"])
+    app.include_router(batch.router, tags=["recognition"])
     app.include_router(health.router, tags=["operation"])
-    _complete_openapi(app, needs_key=keys is not None)
+    _complete_openapi(app, max_posts=settings.max_request_posts, needs_key=keys is not None)
     return app
 
 
@@ -110,9 +115,23 @@ def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics)
     return Pipeline(recognizer, limiter, preprocessor, engine, metrics)
 
 
-def _complete_openapi(app: FastAPI, *, needs_key: bool) -> None:
-    """Add the schema of problems, which no route returns, and remove the API key if none is needed."""
+def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:
+    """Lets pages of these origins call an application from a browser."""
+    if not origins:
+        return lambda app: app
+    return partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+        expose_headers=("X-Request-ID", "Server-Timing", "Retry-After"),
+    )
+
+
+def _complete_openapi(app: FastAPI, *, max_posts: int, needs_key: bool) -> None:
+    """Add what no route says: the schema of problems, and limits. Remove the API key if none is needed."""
     document = app.openapi()  # FastAPI makes it once and keeps it
+    document["paths"][batch.PATH]["post"]["requestBody"] = request_bodies.batch(max_posts)
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     if not needs_key:
         del document["components"]["securitySchemes"]

@@ -6,6 +6,7 @@
   * BodyTooLarge
   * ImageFileTooLarge
   * UnsupportedMediaType
+  * UnsupportedEncoding
   * MissingText
   * EmptyText
   * TextTooLong
@@ -20,6 +21,7 @@ Posts that the model cannot read raise :class:`model.InvalidPost`. Both trees ca
 is in :data:`service.http.problems.KINDS`.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -56,31 +58,41 @@ class BodyTooLarge(ServiceError):
 
 
 class ImageFileTooLarge(ServiceError):
-    """The image file is too long; ``size`` is what arrived before reading stopped."""
+    """The image file is too long; ``size`` is what arrived before reading stopped, or all of it if ``exact``."""
 
     code = "image_too_large"
 
-    def __init__(self, *, size: int, limit: int) -> None:
-        super().__init__(f"the photo has at least {size} bytes; the limit is {limit}")
+    def __init__(self, *, size: int, limit: int, exact: bool = False) -> None:
+        extent = "" if exact else "at least "
+        super().__init__(f"the photo has {extent}{size} bytes; the limit is {limit}")
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is not a multipart form."""
+    """The body is of none of the types that the path takes."""
 
     code = "unsupported_media_type"
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, allowed: Sequence[str]) -> None:
         given = f"is {content_type!r}" if content_type else "is missing"
-        super().__init__(f"the Content-Type {given}; it must be multipart/form-data")
+        super().__init__(f"the Content-Type {given}; it must be {' or '.join(allowed)}")
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is compressed, or encoded in another way."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"the Content-Encoding is {encoding!r}; send the body as it is, without this header")
 
 
 class MissingText(ServiceError):
-    """The form lacks its one required part."""
+    """The post lacks the one thing that it must have."""
 
     code = "missing_text"
 
     def __init__(self) -> None:
-        super().__init__("the form has no part named text")
+        super().__init__("the post has nothing named text")
 
 
 class EmptyText(ServiceError):
@@ -107,7 +119,7 @@ class EmptyImage(ServiceError):
     code = "unreadable_image"
 
     def __init__(self) -> None:
-        super().__init__("the photo has 0 bytes; to send a post without a photo, leave the part out")
+        super().__init__("the photo has 0 bytes; to send a post without a photo, leave it out")
 
 
 class Overloaded(ServiceError):

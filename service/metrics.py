@@ -26,8 +26,8 @@ class Metrics:
 
     Args:
         recognizer: supplies the checkpoint's identity, the device and the entity types.
-        stages: every stage that :meth:`count_request` may be given.
-        codes: every problem code that :meth:`count_request` may be given.
+        stages: every stage that may be counted.
+        codes: every problem code that may be counted.
     """
 
     def __init__(self, recognizer: Recognizer, *, stages: Iterable[str], codes: Iterable[str]) -> None:
@@ -50,7 +50,9 @@ class Metrics:
         )
         self._request_seconds = seconds("smner_request_seconds", "Seconds from first byte to last.", ["route"])
         self._stage_seconds = seconds("smner_stage_seconds", "Seconds in each stage.", ["stage"])
-        self._rejected = counter("smner_rejected", "Requests answered with a problem, by code.", ["code"])
+        self._rejected = counter(
+            "smner_rejected", "Requests and posts of batches answered with a problem, by code.", ["code"]
+        )
         self._entities = counter("smner_entities", "Entities found, by type.", ["entity_group"])
         self._posts = counter("smner_posts", "Posts answered, by whether they had a photo.", ["image"])
         self._image_cache_hits = counter("smner_image_cache_hits", "Photos whose features were cached.")
@@ -83,10 +85,18 @@ class Metrics:
         """Count a finished request; ``code`` is that of the problem, if it counts as rejected."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
-        for stage, stage_seconds in stages.items():
-            self._stage_seconds.labels(stage).observe(stage_seconds)
+        self.count_stages(stages)
         if code is not None:
-            self._rejected.labels(code).inc()
+            self.count_rejected(code)
+
+    def count_stages(self, stages: Mapping[str, float]) -> None:
+        """Count the seconds in each stage, of a request or of one post of a batch."""
+        for stage, seconds in stages.items():
+            self._stage_seconds.labels(stage).observe(seconds)
+
+    def count_rejected(self, code: str) -> None:
+        """Count a request, or one post of a batch, that was answered with a problem."""
+        self._rejected.labels(code).inc()
 
     def count_image_lookup(self, hit: bool) -> None:
         """Count a lookup in the image cache."""

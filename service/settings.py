@@ -1,6 +1,7 @@
 """The options of the service; each field is a flag of ``smner-serve`` and an ``SMNER_…`` environment variable."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 2**20
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_DEFAULT_PORT = re.compile(r"(http://.*):80|(https://.*):443")
 
 
 def available_cores() -> int:
@@ -44,10 +47,14 @@ class Settings(BaseSettings):
     precision: Literal["float32", "bfloat16"] = "float32"
     """precision of the network; bfloat16 is for GPUs that support it and gives coarser scores"""
 
-    max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 12 * _MIB
-    """largest request body, in bytes, counted as it arrives"""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 14 * _MIB
+    """largest body of a single post, in bytes, counted as it arrives; base64 makes a photo longer by a third"""
+    max_batch_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 64 * _MIB
+    """largest body of a batch, in bytes: 32 photos of 1.5 MiB as base64. Four such batches may arrive at once"""
+    max_request_posts: Annotated[int, Field(ge=1, le=1000)] = 32
+    """most posts in a batch"""
     max_image_bytes: Annotated[int, Field(ge=1, le=1024 * _MIB)] = 10 * _MIB
-    """largest photo file, in bytes"""
+    """largest photo file, in bytes; as base64, of what it stands for"""
     # Pillow refuses to read the header of anything larger, whatever its own limit is set to
     max_image_pixels: Annotated[int, Field(ge=1, le=2 * 89_478_485)] = 50_000_000
     """largest photo, in pixels, according to its header"""
@@ -55,9 +62,9 @@ class Settings(BaseSettings):
     """longest text, in Unicode code points; the model's limit applies too"""
 
     max_pending_posts: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """posts being decoded, queued or run at once; eight times as many may be uploading. More get 503"""
+    """posts being decoded, queued or run at once, half of them for batches; eight times as many may be uploading"""
     max_pending_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024 * _MIB)] = 256 * _MIB
-    """bytes received of those posts' bodies; at least --max-body-bytes, the assumed size of a body of unknown length"""
+    """bytes received of those posts' bodies; at least --max-batch-body-bytes, the assumed size if none is announced"""
     max_batch_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = 4096
     """sub-tokens in a batch, padding included; at least the model's limit"""
     max_batch_images: Annotated[int, Field(ge=1, le=10_000)] = 16
@@ -67,7 +74,9 @@ class Settings(BaseSettings):
     image_cache_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     """MiB for the features of recent photos; 0 turns the cache off"""
     api_keys_file: Path | None = None
-    """file of API keys, one per line; POST /recognize then needs one. Reloaded when it changes"""
+    """file of API keys, one per line; POST /recognize and /recognize/batch then need one. Reloaded when it changes"""
+    cors_origins: str | None = None
+    """origins whose pages may call the service, such as https://a.example,http://localhost:3000; * is any"""
     deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """seconds from a request's first byte to its answer, all stages together"""
     decode_workers: Annotated[int, Field(default_factory=lambda: max(1, available_cores() // 2), ge=1, le=256)]
@@ -84,9 +93,29 @@ class Settings(BaseSettings):
     @field_validator("max_pending_bytes")
     @classmethod
     def _holds_one_body(cls, value: int, info: ValidationInfo) -> int:
-        largest = info.data.get("max_body_bytes", 0)
-        if value < largest:
-            raise PydanticCustomError(
-                "too_few_bytes", "must be at least max-body-bytes, {largest}", {"largest": largest}
-            )
+        for name in ("max_body_bytes", "max_batch_body_bytes"):
+            if value < (largest := info.data.get(name, 0)):
+                limit = f"{name.replace('_', '-')}, {largest}"
+                raise PydanticCustomError("too_few_bytes", "must be at least {limit}", {"limit": limit})
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for origin in _split(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise PydanticCustomError(
+                    "origin",
+                    "'{origin}' is no origin; one is SCHEME://HOST or SCHEME://HOST:PORT, without a path",
+                    {"origin": origin},
+                )
+        return value
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The ``cors_origins`` as browsers write them: lower case, without the port that the scheme implies."""
+        return [_DEFAULT_PORT.sub(r"\1\2", origin.lower()) for origin in _split(self.cors_origins)]
+
+
+def _split(origins: str | None) -> list[str]:
+    return [origin for part in (origins or "").split(",") if (origin := part.strip())]

@@ -1,18 +1,22 @@
 """What routes ask for in their signatures."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive
 
-from service.errors import ClientDisconnected, NotReady, Unauthorized
+from service.errors import ClientDisconnected, MalformedRequest, NotReady, Unauthorized
 from service.http.auth import KeyFile
+from service.http.bodies.body import QUOTED, Body, announced_length
+from service.http.bodies.json_posts import Item, read_batch
+from service.http.bodies.post_content import PostContent
+from service.http.bodies.reading import read_post
 from service.http.request_context import RequestContext
-from service.http.upload import Upload, announced_length, read_upload
 from service.inference.limiter import Permit
 from service.inference.pipeline import Pipeline
 from service.lifecycle import Lifecycle
@@ -57,26 +61,62 @@ async def require_key(state: StateDep, given: Annotated[HTTPAuthorizationCredent
 KEY_REQUIRED = Depends(require_key)
 
 
-async def acquire_permit(request: Request, state: StateDep) -> AsyncIterator[Permit]:
-    """Admit the post before its body is read; the permit is held until the answer is sent."""
+async def check_query(request: Request) -> None:
+    """Refuse a query parameter that is misspelt or repeated, instead of ignoring it."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in QUERY:
+            raise MalformedRequest(f"the query has a parameter {name[:QUOTED]!r}; allowed is {', '.join(QUERY)}")
+        if names.count(name) > 1:
+            raise MalformedRequest(f"the query has the parameter {name} more than once")
+
+
+QUERY = ("explain",)  # the parameters of both paths that take posts
+QUERY_CHECKED = Depends(check_query)
+ExplainDep = Annotated[bool, Query(description="say where in the photo each entity looked")]
+
+
+@contextmanager
+def _admitted(request: Request, state: AppState, *, largest: int) -> Iterator[Permit]:
     if (reason := state.lifecycle.refusal_reason) is not None:
         raise NotReady(reason)
-    announced, largest = announced_length(request.headers), state.settings.max_body_bytes
+    announced = announced_length(request.headers)
     with state.pipeline.limiter.acquire(largest if announced is None else min(announced, largest)) as permit:
         yield permit
 
 
+async def acquire_permit(request: Request, state: StateDep) -> AsyncIterator[Permit]:
+    """Admit the post before its body is read; the permit is held until the answer is sent."""
+    with _admitted(request, state, largest=state.settings.max_body_bytes) as permit:
+        yield permit
+
+
+async def acquire_batch_permit(request: Request, state: StateDep) -> AsyncIterator[Permit]:
+    """Admit the batch before its body is read; each of its posts gets a permit of its own later."""
+    with _admitted(request, state, largest=state.settings.max_batch_body_bytes) as permit:
+        yield permit
+
+
 PermitDep = Annotated[Permit, Depends(acquire_permit)]
+BatchPermitDep = Annotated[Permit, Depends(acquire_batch_permit)]
 
 
-async def receive_upload(request: Request, state: StateDep, context: ContextDep, permit: PermitDep) -> Upload:
+async def receive_post(request: Request, state: StateDep, context: ContextDep, permit: PermitDep) -> PostContent:
+    body = Body(request.headers, request.receive, state.settings.max_body_bytes, permit.add_bytes)
     with context.stage_times.measure("receive"):
-        upload = await read_upload(request.headers, request.receive, state.settings, on_bytes=permit.add_bytes)
+        post = await read_post(body, state.settings)
     permit.mark_received()
-    return upload
+    return post
 
 
-UploadDep = Annotated[Upload, Depends(receive_upload)]
+async def receive_batch(request: Request, state: StateDep, context: ContextDep, permit: BatchPermitDep) -> list[Item]:
+    body = Body(request.headers, request.receive, state.settings.max_batch_body_bytes, permit.add_bytes)
+    with context.stage_times.measure("receive"):
+        return await read_batch(body, state.settings)
+
+
+PostDep = Annotated[PostContent, Depends(receive_post)]
+BatchDep = Annotated[list[Item], Depends(receive_batch)]
 
 
 async def cancel_on_disconnect(work: Awaitable[T], receive: Receive) -> T:

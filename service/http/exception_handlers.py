@@ -1,6 +1,6 @@
 """Turns exceptions into problem documents."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -17,16 +17,28 @@ from service.http.request_context import RequestContext
 
 def error_response(context: RequestContext, error: Exception) -> Response:
     """The answer to any exception; nothing of an unexpected one is revealed."""
+    headers = _with_head(error.headers) if isinstance(error, HTTPException) else None
+    return problem_response(context, *described(error), headers=headers)
+
+
+def described(error: Exception) -> tuple[str, str]:
+    """The code and the detail of the problem that an exception stands for."""
     match error:
         case ServiceError() | InvalidPost():
-            return problem_response(context, error.code, str(error))
+            return error.code, str(error)
         case RequestValidationError():
-            return problem_response(context, "malformed_request", _first_fault(error))
+            return "malformed_request", _first_fault(error)
         case HTTPException(status_code=status) if status in ROUTING_CODES:
-            detail = f"{HTTPStatus(status).phrase}; /docs lists all paths and methods"
-            return problem_response(context, ROUTING_CODES[status], detail, headers=error.headers)
+            return ROUTING_CODES[status], f"{HTTPStatus(status).phrase}; /docs lists all paths and methods"
         case _:
-            return error_response(context, InternalError())
+            return described(InternalError())
+
+
+def _with_head(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """The headers, whose ``Allow`` names HEAD beside GET: the middleware answers it, so the routes do not know."""
+    if headers is None or "GET" not in headers.get("Allow", ""):
+        return headers
+    return {**headers, "Allow": f"{headers['Allow']}, HEAD"}
 
 
 def _first_fault(error: RequestValidationError) -> str:

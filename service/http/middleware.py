@@ -5,15 +5,16 @@ Plain ASGI, because starlette's BaseHTTPMiddleware hides disconnects from the ro
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ClientDisconnected, MalformedRequest, NotReady
+from service.http.bodies.body import announced_length
 from service.http.exception_handlers import error_response
 from service.http.request_context import RequestContext
-from service.http.upload import announced_length
 from service.metrics import Metrics
 
 log = structlog.get_logger()
@@ -38,10 +39,20 @@ class RequestMiddleware:
         metrics: counts requests.
         deadline_seconds: how long any request may take, its upload included.
         max_body_bytes: largest body; the connection stays open after a refusal only if the body cannot be longer.
+        cors: wraps the application and the errors that it does not answer itself, so that browsers may read these, too.
     """
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, deadline_seconds: float, max_body_bytes: int) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        deadline_seconds: float,
+        max_body_bytes: int,
+        cors: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    ) -> None:
+        self._app = cors(app)
+        self._cors = cors
         self._metrics = metrics
         self._deadline_seconds = deadline_seconds
         self._max_body_bytes = max_body_bytes
@@ -50,20 +61,23 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         given_id = Headers(scope=scope).get("x-request-id", "")
         context = RequestContext(given_id, deadline_seconds=self._deadline_seconds)
         scope.setdefault("state", {})["context"] = context
         responder = Responder(scope, receive, send, context, max_body_bytes=self._max_body_bytes)
+        scope = _with_get(scope)
         with self._metrics.in_flight.track_inprogress():
             error = await self._run(scope, responder, context)
             if error is not None and not isinstance(error, ClientDisconnected) and responder.status is None:
-                await error_response(context, error)(scope, responder.receive, responder.send)
-        self._report(scope, responder, context)
+                await self._cors(error_response(context, error))(scope, responder.receive, responder.send)
+        self._report(scope, responder, context, method=method)
 
     async def _run(self, scope: Scope, responder: "Responder", context: RequestContext) -> Exception | None:
         """Run the application within the deadline; returns the error that it did not answer itself."""
         try:
             async with asyncio.timeout(self._deadline_seconds) as timeout:
+                context.timeout = timeout
                 responder.raise_if_malformed()
                 await self._app(scope, responder.receive, responder.send)
         except asyncio.CancelledError:  # uvicorn's grace period is over
@@ -77,11 +91,10 @@ class RequestMiddleware:
             return error
         return None
 
-    def _report(self, scope: Scope, responder: "Responder", context: RequestContext) -> None:
+    def _report(self, scope: Scope, responder: "Responder", context: RequestContext, *, method: str) -> None:
         status = responder.status or CLIENT_CLOSED_REQUEST
         seconds = context.deadline.elapsed if responder.seconds is None else responder.seconds
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.count_request(
             route=route,
             method=method,
@@ -99,8 +112,14 @@ class RequestMiddleware:
             status=status,
             code=context.code,
             seconds=round(seconds, 4),
+            **context.details,
             **{f"{stage}_seconds": round(taken, 4) for stage, taken in context.stage_times.items()},
         )
+
+
+def _with_get(scope: Scope) -> Scope:
+    """The scope for the routes, which answer HEAD as GET; the server drops the body (RFC 9110, 9.3.2)."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 class Responder:

@@ -29,7 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "method_not_allowed": Kind(405, "This path does not support this method"),
     "body_too_large": Kind(413, "The request body is too large"),
     "image_too_large": Kind(413, "The photo is too large"),
-    "unsupported_media_type": Kind(415, "The request is not a multipart form"),
+    "unsupported_media_type": Kind(415, "The body is of a type that is not supported"),
     "unsupported_image": Kind(415, "The photo's format is not supported"),
     "missing_text": Kind(422, "The post has no text"),
     "empty_text": Kind(422, "The post's text is empty"),
@@ -43,8 +43,8 @@ KINDS: Mapping[str, Kind] = {
 ROUTING_CODES = {404: "not_found", 405: "method_not_allowed"}  # of paths and methods that do not exist
 
 
-class Problem(BaseModel):
-    """The body of every error."""
+class PostProblem(BaseModel):
+    """What went wrong with one post of a batch."""
 
     type: Annotated[str, Field(description="URI of the kind of problem", examples=["urn:smner:problem:text_too_long"])]
     title: Annotated[str, Field(description="the kind of problem in words", examples=["The post's text is too long"])]
@@ -57,7 +57,18 @@ class Problem(BaseModel):
         ),
     ]
     code: Annotated[str, Field(description="the kind of problem for programs", examples=["text_too_long"])]
+
+
+class Problem(PostProblem):
+    """The body of every error."""
+
     request_id: Annotated[str, Field(description="the X-Request-ID of this answer", examples=["5f0c…"])]
+
+
+def post_problem(code: str, detail: str) -> PostProblem:
+    """The problem of one post."""
+    kind = KINDS[code]
+    return PostProblem(type=f"urn:smner:problem:{code}", title=kind.title, status=kind.status, detail=detail, code=code)
 
 
 def problem_response(
@@ -71,15 +82,8 @@ def problem_response(
     """A problem document as an answer, with headers beside those of its kind, and further members."""
     kind = KINDS[code]
     context.code = code
-    problem = Problem(
-        type=f"urn:smner:problem:{code}",
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        code=code,
-        request_id=context.request_id,
-    )
-    document = {**problem.model_dump(), **(extensions or {})}
+    problem = post_problem(code, detail).model_dump()
+    document = {**problem, "request_id": context.request_id, **(extensions or {})}
     return Response(json.dumps(document), kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
 
 

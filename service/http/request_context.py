@@ -1,5 +1,6 @@
 """The state of one request: its id, deadline, stage times and problem."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -9,6 +10,8 @@ from service.inference.deadline import Deadline
 from service.inference.stage_times import StageTimes
 
 STAGES = ("receive", *stage_times.STAGES)
+
+_ANSWER_SECONDS = 1.0  # to send what is known of a batch whose posts have reached the deadline
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -26,6 +29,13 @@ class RequestContext:
         self.deadline = Deadline(time.monotonic(), deadline_seconds)
         self.stage_times = StageTimes()
         self.code: str | None = None  # of the problem it was answered with
+        self.details: dict[str, int] = {}  # for the log
+        self.timeout: asyncio.Timeout | None = None  # ends the request at the deadline
+
+    def outlast_deadline(self) -> None:
+        """Give a request whose parts mind the deadline themselves a moment more, so that it can still be answered."""
+        if self.timeout is not None and (when := self.timeout.when()) is not None:
+            self.timeout.reschedule(when + _ANSWER_SECONDS)
 
     def server_timing(self) -> str:
         """The ``Server-Timing`` header: the stages reached and the total, in milliseconds."""

@@ -2,12 +2,21 @@
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from model.preprocessing.images import FORMATS
-from service.http.dependencies import KEY_REQUIRED, ContextDep, PermitDep, StateDep, UploadDep, cancel_on_disconnect
+from service.http import request_bodies
+from service.http.dependencies import (
+    KEY_REQUIRED,
+    QUERY_CHECKED,
+    ContextDep,
+    ExplainDep,
+    PermitDep,
+    PostDep,
+    StateDep,
+    cancel_on_disconnect,
+)
 from service.http.problems import KINDS, ROUTING_CODES, documented
 from service.http.protocol import HEAD_BYTES, HEAD_SECONDS, PIPELINED, UNREAD_SECONDS
 from service.http.schemas import FoundEntity, Info, Limits, ModelIdentity, Recognition
@@ -23,36 +32,23 @@ curl http://localhost:8000/recognize --form-string 'text=RT @NBA: Kawhi Leonard 
 
 `--form-string` keeps curl from taking a text that begins with `@` for a file name. The text is UTF-8; the photo is a
 JPEG, PNG, WebP or GIF file (only the first frame is read). An `image` field that a browser left empty counts as no
-photo. Other parts and repeated parts are refused.
+photo. Other parts and repeated parts are refused, and so are parts that say they are encoded
+(`Content-Transfer-Encoding: base64`) or in another charset.
+
+Or send a JSON object with the same two, the photo as base64. Browsers turn every line feed of a form into CRLF, so
+JavaScript that reads offsets in texts of several lines should send JSON:
+
+```sh
+curl http://localhost:8000/recognize --json '{"text": "Kawhi Leonard\\nis in Toronto"}'
+```
+
+Base64 has the standard alphabet and is padded; line breaks in it are ignored. `null` counts as no photo; other keys and
+repeated keys are refused. The limits are those of the form: `/info` has `body_bytes` for the body as it was sent, and
+`image_bytes` for the photo that the base64 stands for.
 
 Offsets are Unicode code points of the text as it was sent; JavaScript and Java count UTF-16 units, which differ after
 an emoji. Errors are problem documents (RFC 9457) with a `code`.
 """
-
-_FORM: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["text"],
-                "additionalProperties": False,
-                "properties": {
-                    "text": {
-                        "type": "string",
-                        "description": "the post's text, UTF-8",
-                        "example": "RT @NBA: Kawhi Leonard is in Toronto",
-                    },
-                    "image": {
-                        "type": "string",
-                        "format": "binary",
-                        "description": "the post's photo: a JPEG, PNG, WebP or GIF file",
-                    },
-                },
-            }
-        }
-    },
-}
 
 
 @router.post(
@@ -60,21 +56,21 @@ _FORM: dict[str, Any] = {
     summary="Named entities of a post",
     description=_DESCRIPTION,
     response_model_exclude_none=True,
-    dependencies=[KEY_REQUIRED],
+    dependencies=[KEY_REQUIRED, QUERY_CHECKED],
     responses=documented(*(code for code in KINDS if code not in ROUTING_CODES.values())),
-    openapi_extra={"requestBody": _FORM},
+    openapi_extra={"requestBody": request_bodies.POST},
 )
 async def recognize(
     request: Request,
-    upload: UploadDep,
+    post: PostDep,
     permit: PermitDep,
     context: ContextDep,
     state: StateDep,
-    explain: Annotated[bool, Query(description="say where in the photo each entity looked")] = False,
+    explain: ExplainDep = False,
 ) -> Recognition:
     work = state.pipeline.recognize(
-        upload.text,
-        upload.image,
+        post.text,
+        post.image,
         explain=explain,
         permit=permit,
         deadline=context.deadline,
@@ -104,6 +100,8 @@ async def info(state: StateDep) -> Info:
             unread_seconds=UNREAD_SECONDS,
             pipelined_requests=PIPELINED,
             body_bytes=settings.max_body_bytes,
+            batch_body_bytes=settings.max_batch_body_bytes,
+            request_posts=settings.max_request_posts,
             image_bytes=settings.max_image_bytes,
             image_pixels=settings.max_image_pixels,
             text_characters=settings.max_text_characters,

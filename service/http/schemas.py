@@ -1,8 +1,10 @@
 """The answers of the service, as the OpenAPI document describes them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from service.http.problems import PostProblem
 
 
 class AttentionWeights(BaseModel):
@@ -49,6 +51,29 @@ class Recognition(BaseModel):
     request_id: Annotated[str, Field(description="the X-Request-ID of this answer", examples=["5f0c…"])]
 
 
+class RecognizedPost(BaseModel):
+    """The answer to one post of a batch."""
+
+    id: Annotated[Any, Field(description="as it was sent; left out if the post has none")] = None
+    entities: Annotated[list[FoundEntity], Field(description="ordered by position, without overlaps")]
+    image_used: Annotated[bool, Field(description="whether the post had a photo")]
+
+
+class FailedPost(BaseModel):
+    """The answer to a post of a batch that could not be answered otherwise; it costs no other post."""
+
+    id: Annotated[Any, Field(description="as it was sent; left out if the post has none")] = None
+    error: PostProblem
+
+
+class BatchRecognition(BaseModel):
+    """The answer to a batch."""
+
+    results: Annotated[list[RecognizedPost | FailedPost], Field(description="one for each post, in their order")]
+    model: ModelIdentity
+    request_id: Annotated[str, Field(description="the X-Request-ID of this answer", examples=["5f0c…"])]
+
+
 class Health(BaseModel):
     """The check passed."""
 
@@ -71,7 +96,9 @@ class Limits(BaseModel):
     head_seconds: Annotated[float, Field(description="time for them to arrive")]
     unread_seconds: Annotated[float, Field(description="time for the client to read an answer")]
     pipelined_requests: Annotated[int, Field(description="requests waiting on a connection for the one before them")]
-    body_bytes: int
+    body_bytes: Annotated[int, Field(description="size of the body of a post")]
+    batch_body_bytes: Annotated[int, Field(description="size of the body of a batch")]
+    request_posts: Annotated[int, Field(description="posts in a batch")]
     image_bytes: int
     image_pixels: int
     text_characters: int

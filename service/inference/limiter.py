@@ -1,10 +1,14 @@
 """Limits how many posts, and how many bytes of them, are in progress; more are refused before their bodies are read.
 
-A post counts as pending only once it has arrived in full, so slow uploads do not keep others from the model.
+A post counts as pending only once it has arrived in full, so slow uploads do not keep others from the model. Posts of
+a batch are not refused but wait for a place, and can take only a part of all places, so that other clients get in.
 """
 
+import asyncio
 import threading
+from collections import Counter, deque
 from concurrent.futures import Future
+from enum import Enum, auto
 from typing import Any
 
 from service.errors import Overloaded
@@ -12,6 +16,14 @@ from service.errors import Overloaded
 # Uploads cost a connection and the bytes received. Eight times the default of 64 posts stays below the usual limit of
 # 1024 open files.
 _UPLOADS_PER_POST = 8
+_BATCHES_SHARE = 2  # all batches together can take half of the places
+_BATCH_SHARE = 8  # one of them an eighth
+
+
+class _Stage(Enum):
+    UPLOAD = auto()  # a request whose body is being received, or one with a batch of posts
+    POST = auto()
+    BATCH_POST = auto()
 
 
 class Limiter:
@@ -25,18 +37,20 @@ class Limiter:
     def __init__(self, max_posts: int, max_bytes: int) -> None:
         self._max_posts = max_posts
         self._max_bytes = max_bytes
-        self._uploads = 0
-        self._posts = 0
+        self._max_batch_posts = max(1, max_posts // _BATCHES_SHARE)
+        self.max_posts_of_batch = max(1, max_posts // _BATCH_SHARE)
+        self._held: Counter[_Stage] = Counter()
+        self._waiting: deque[_Turn] = deque()
         self.bytes_held = 0
         self._lock = threading.Lock()  # a worker thread may release a permit
 
     @property
     def permits_held(self) -> int:
         """Posts that are uploading or pending now."""
-        return self._uploads + self._posts
+        return self._held.total()
 
     def acquire(self, max_size: int) -> "Permit":
-        """Admit a post whose body has at most ``max_size`` bytes, which count as they arrive.
+        """Admit a request whose body has at most ``max_size`` bytes, which count as they arrive.
 
         Raises:
             Overloaded: a limit is reached.
@@ -45,10 +59,15 @@ class Limiter:
         with self._lock:
             self._check_posts()
             self._check_bytes(max_size)
-            if self._uploads >= max_uploads:
-                raise Overloaded(f"{self._uploads} posts are being received; the limit is {max_uploads}")
-            self._uploads += 1
-        return Permit(self)
+            uploads = self._held[_Stage.UPLOAD]
+            if uploads >= max_uploads:
+                raise Overloaded(f"{uploads} posts are being received; the limit is {max_uploads}")
+            self._held[_Stage.UPLOAD] += 1
+        return Permit(self, _Stage.UPLOAD)
+
+    @property
+    def _posts(self) -> int:
+        return self._held[_Stage.POST] + self._held[_Stage.BATCH_POST]
 
     def _check_posts(self) -> None:
         if self._posts >= self._max_posts:
@@ -61,14 +80,58 @@ class Limiter:
                 f"the limit is {self._max_bytes}"
             )
 
+    async def _take_batch_place(self) -> None:
+        """Wait for a place for a post of a batch; places are given in order of arrival."""
+        with self._lock:
+            turn = _Turn()
+            self._waiting.append(turn)
+            self._give_places()
+        try:
+            await turn.came
+        except asyncio.CancelledError:
+            with self._lock:
+                self._forgo(turn)
+            raise
+
+    def _forgo(self, turn: "_Turn") -> None:
+        if turn.given:
+            self._held[_Stage.BATCH_POST] -= 1
+            self._give_places()
+        else:
+            self._waiting.remove(turn)
+
+    def _give_places(self) -> None:
+        """Give free places to those that wait."""
+        while self._waiting and self._posts < self._max_posts and self._held[_Stage.BATCH_POST] < self._max_batch_posts:
+            self._held[_Stage.BATCH_POST] += 1
+            self._waiting.popleft().give()
+
+
+class _Turn:
+    """A post of a batch that waits for a place."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.came: asyncio.Future[None] = self._loop.create_future()
+        self.given = False
+
+    def give(self) -> None:
+        """Wake the post; any thread may call this."""
+        self.given = True
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if not self.came.done():  # else the post was canceled
+            self.came.set_result(None)
+
 
 class Permit:
-    """Allows one post to be in progress; leaving its ``with`` block releases it."""
+    """Allows one request or post to be in progress; leaving its ``with`` block releases it."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, stage: _Stage, *, size: int = 0) -> None:
         self._limiter = limiter
-        self._size = 0
-        self._received = False
+        self._stage = stage
+        self._size = size
         self._work: Future[Any] | None = None
 
     def add_bytes(self, size: int) -> None:
@@ -92,9 +155,15 @@ class Permit:
         limiter = self._limiter
         with limiter._lock:
             limiter._check_posts()
-            limiter._uploads -= 1
-            limiter._posts += 1
-            self._received = True
+            limiter._held[self._stage] -= 1
+            self._stage = _Stage.POST
+            limiter._held[self._stage] += 1
+
+    async def admit_post(self, size: int) -> "Permit":
+        """A permit for one post of a batch, which takes over ``size`` bytes; waits until there is a place."""
+        await self._limiter._take_batch_place()
+        self._size -= size
+        return Permit(self._limiter, _Stage.BATCH_POST, size=size)
 
     def hold_until_done(self, work: Future[Any]) -> None:
         """Delay the release until ``work`` is done, since a thread cannot be stopped when its post is canceled."""
@@ -113,7 +182,5 @@ class Permit:
         limiter = self._limiter
         with limiter._lock:
             limiter.bytes_held -= self._size
-            if self._received:
-                limiter._posts -= 1
-            else:
-                limiter._uploads -= 1
+            limiter._held[self._stage] -= 1
+            limiter._give_places()
