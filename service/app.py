@@ -131,7 +131,11 @@ def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:
 def _complete_openapi(app: FastAPI, *, max_posts: int, needs_key: bool) -> None:
     """Add what no route says: the schema of problems, and limits. Remove the API key if none is needed."""
     document = app.openapi()  # FastAPI makes it once and keeps it
-    document["paths"][batch.PATH]["post"]["requestBody"] = request_bodies.batch(max_posts)
+    of_batch = document["paths"][batch.PATH]["post"]
+    of_batch["requestBody"] = request_bodies.batch(max_posts)
+    del of_batch["responses"]["422"]  # FastAPI's, which is answered with 400 here
+    for unused in ("HTTPValidationError", "ValidationError"):
+        del document["components"]["schemas"][unused]
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     if not needs_key:
         del document["components"]["securitySchemes"]

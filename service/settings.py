@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _MIB = 2**20
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_DEFAULT_PORT = re.compile(r"(http://.*):80|(https://.*):443")
+_DEFAULT_PORT = re.compile(r"^(http://.*):80$|^(https://.*):443$")
 
 
 def available_cores() -> int:

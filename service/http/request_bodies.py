@@ -12,8 +12,12 @@ _TEXT: Mapping[str, Any] = {
     "description": "the post's text",
     "example": "RT @NBA: Kawhi Leonard is in Toronto",
 }
+_DIGIT = "[A-Za-z0-9+/][\\r\\n]*"
+_PADDING = "=[\\r\\n]*"
+_FOUR = 4 * _DIGIT
 _BASE64: Mapping[str, Any] = {
     "type": ["string", "null"],
+    "pattern": f"^[\\r\\n]*({_FOUR})*({_DIGIT}{_DIGIT}{_PADDING}{_PADDING}|{_DIGIT}{_DIGIT}{_DIGIT}{_PADDING})?$",
     "contentEncoding": "base64",
     "description": (
         "the post's photo: a JPEG, PNG, WebP or GIF file as base64 (RFC 4648, section 4), padded, in lines or not, "

@@ -25,6 +25,7 @@ from tests.service.process import ServerProcess, serving_process
 API_KEY = "the-tests-own-key"
 SMALL_LIMITS = {
     "max_body_bytes": 300_000,
+    "max_batch_body_bytes": 300_000,
     "max_image_bytes": 200_000,
     "max_image_pixels": 1_000_000,
     "max_text_characters": 1_000,

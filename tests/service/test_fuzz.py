@@ -1,7 +1,7 @@
 """Images and forms made to break something: each gets a documented answer, and the server survives.
 
 The profile of hypothesis decides how many are tried: a hundred, or thousands with
-``pytest tests/service/test_fuzz.py --hypothesis-profile thorough``.
+``pytest tests/service/test_fuzz.py --hypothesis-profile thorough``; test_fuzz_json.py has the bodies of JSON.
 """
 
 import io
@@ -21,6 +21,7 @@ from skimage import data as free_images
 from tests.service.conftest import API_KEY, form
 from tests.service.process import ServerProcess
 
+POST, BATCH = "/recognize", "/recognize/batch"
 TEXT = "RT @NBA: Kawhi Leonard 🏀 joins Toronto"
 
 hostile = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -31,18 +32,19 @@ class Target:
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
-        document = client.get("/openapi.json").json()
-        self._documented: dict[int, Any] = {
-            int(status): response for status, response in document["paths"]["/recognize"]["post"]["responses"].items()
+        paths = client.get("/openapi.json").json()["paths"]
+        self._documented: dict[str, dict[int, Any]] = {
+            path: {int(status): response for status, response in paths[path]["post"]["responses"].items()}
+            for path in (POST, BATCH)
         }
         self._healthy = self.entities(self.ask(files=form(TEXT)))
         assert self._healthy
 
-    def ask(self, **request: Any) -> httpx.Response:
-        """Send a post; a connection that is closed without an answer raises."""
-        answer = self._client.post("/recognize", **request)
+    def ask(self, *, path: str = POST, **request: Any) -> httpx.Response:
+        """Send a post or a batch; a connection that is closed without an answer raises."""
+        answer = self._client.post(path, **request)
         assert answer.status_code < 500 or answer.status_code in (503, 504), answer.text
-        documented = self._documented[answer.status_code]
+        documented = self._documented[path][answer.status_code]
         assert answer.headers["content-type"] in documented["content"]
         if answer.status_code != 200:
             assert answer.json()["code"] in re.findall(r"`(\w+)`", documented["description"])

@@ -1,3 +1,4 @@
+import base64
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,38 @@ def test_form_is_described_with_an_example(document: dict[str, Any]) -> None:
     assert schema["required"] == ["text"]
     assert set(schema["properties"]) == {"text", "image"}
     assert schema["properties"]["text"]["example"]
+
+
+def test_json_body_is_described_with_examples(document: dict[str, Any], client: httpx.Client) -> None:
+    media = document["paths"]["/recognize"]["post"]["requestBody"]["content"]["application/json"]
+    assert media["schema"]["required"] == ["text"]
+    assert set(media["schema"]["properties"]) == {"text", "image"}
+    for example in media["examples"].values():
+        assert client.post("/recognize", json=example["value"]).status_code == 200
+
+
+def test_batch_is_described_with_an_example(document: dict[str, Any], client: httpx.Client) -> None:
+    operation = document["paths"]["/recognize/batch"]["post"]
+    media = operation["requestBody"]["content"]["application/json"]
+    posts = media["schema"]["properties"]["posts"]
+    assert (posts["minItems"], posts["maxItems"]) == (1, 32)
+    assert set(posts["items"]["properties"]) == {"id", "text", "image"}
+    answer = client.post("/recognize/batch", json=media["example"])
+    assert all("entities" in result for result in answer.json()["results"])
+    assert "422" not in operation["responses"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert schema["$ref"].endswith("/BatchRecognition")
+    assert "request_id" not in document["components"]["schemas"]["PostProblem"]["properties"]
+
+
+def test_image_pattern_is_base64_in_lines_or_not(document: dict[str, Any]) -> None:
+    media = document["paths"]["/recognize"]["post"]["requestBody"]["content"]["application/json"]
+    pattern = re.compile(media["schema"]["properties"]["image"]["pattern"])
+    for size in range(100):
+        assert pattern.search(base64.encodebytes(bytes(size)).decode())
+        assert pattern.search(base64.b64encode(bytes(size)).decode())
+    for wrong in ("A", "AA", "AAA", "A===", "AAAA=", "AA==A", "AA==AAAA", "AAA_", "AA A", "data:,AAAA"):
+        assert not pattern.search(wrong), wrong
 
 
 def test_documented_problems_are_those_of_the_contract(document: dict[str, Any]) -> None:

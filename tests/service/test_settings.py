@@ -16,8 +16,8 @@ def test_options_are_flags_and_environment_variables(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SMNER_CHECKPOINT", "/checkpoints/a")
     assert read_settings([]).port == 9001
     assert read_settings([]).checkpoint == "/checkpoints/a"
-    for name, field in Settings.model_fields.items():
-        unset = "0.5" if field.annotation == float | None else "x"
+    for name in Settings.model_fields:
+        unset = {"max_batch_padding": "0.5", "cors_origins": "*"}.get(name, "x")
         default = getattr(Settings(), name)
         value = unset if default is None else str(default)
         flag = f"--{name.replace('_', '-')}"
@@ -70,9 +70,35 @@ def test_invalid_flag_is_named_with_its_value(capsys: pytest.CaptureFixture[str]
     assert "eighty" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [
+        (None, []),
+        ("*", ["*"]),
+        ("https://a.example, http://localhost:3000,", ["https://a.example", "http://localhost:3000"]),
+        ("HTTPS://App.Example:443,http://a:80,https://a:80", ["https://app.example", "http://a", "https://a:80"]),
+        ("http://[::1]:8080,chrome-extension://abc", ["http://[::1]:8080", "chrome-extension://abc"]),
+    ],
+)
+def test_origins_are_those_that_browsers_send(origins: str | None, allowed: list[str]) -> None:
+    assert Settings(cors_origins=origins).allowed_origins == allowed
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["a.example", "https://a.example/", "https://a.example/app", "localhost:3000", "https://", "https://*.a", "{x}"],
+)
+def test_malformed_origin_is_refused_in_one_line(origin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_settings(["--cors-origins", f"https://a.example,{origin}"])
+    said = capsys.readouterr().err
+    assert said.startswith(f"smner-serve: --cors-origins (SMNER_CORS_ORIGINS): '{origin}' is no origin; one is ")
+    assert said.count("\n") == 1
+
+
 def test_pending_bytes_must_hold_the_largest_body(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        read_settings(["--max-body-bytes", "5000", "--max-pending-bytes", "4999"])
+        read_settings(["--max-body-bytes", "5000", "--max-batch-body-bytes", "5000", "--max-pending-bytes", "4999"])
     said = capsys.readouterr().err
     assert said == (
         "smner-serve: --max-pending-bytes (SMNER_MAX_PENDING_BYTES): "

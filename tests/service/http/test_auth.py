@@ -14,7 +14,7 @@ from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventuall
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
-    path.write_text("# the app\nfirst-key  # Ann's\n\nsecond-key\n", "utf-8")
+    path.write_text("# the app\nfirst-key \r\n\n  # Ann's ключ\nsecond-key\n", "utf-8")
     return path
 
 
@@ -35,6 +35,33 @@ def test_keys_of_the_file_are_accepted(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "key", "other"),
+    [
+        (b"\xef\xbb\xbffirst-key\nsecond-key\n", "first-key", "\ufefffirst-key"),
+        (b"abc#def\n", "abc#def", "abc"),
+        (b"#abc\n!~#=/+.-_\n", "!~#=/+.-_", "#abc"),
+        (b"first\r\nsecond", "second", "second\r"),
+    ],
+)
+def test_file_is_read_as_it_was_meant(file: Path, content: bytes, key: str, other: str) -> None:
+    """The byte-order mark belonged to the first key, and ``#`` cut a key short."""
+    file.write_bytes(content)
+    keys = KeyFile(file)
+    assert keys.accepts(key)
+    assert not keys.accepts(other)
+
+
+@pytest.mark.parametrize(
+    "key", ["schlüssel", "two words", "tab\there", "key  # Ann's", "bell\a", "zero\u200bwidth", "del\x7f"]
+)
+def test_key_that_cannot_be_sent_is_refused(file: Path, key: str) -> None:
+    file.write_text(f"# ours\ngood-key\n{key}\n", "utf-8")
+    with pytest.raises(ValueError, match=r"keys, line 3: no client can send this key") as caught:
+        KeyFile(file)
+    assert key not in str(caught.value)
+
+
 def test_changed_file_is_reloaded(file: Path) -> None:
     keys = KeyFile(file)
     rewrite(file, "third-key\n")
@@ -43,7 +70,7 @@ def test_changed_file_is_reloaded(file: Path) -> None:
     assert not keys.accepts("first-key")
 
 
-@pytest.mark.parametrize("content", [None, "", "# only a comment\n"])
+@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "third key\n"])
 def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> None:
     keys = KeyFile(file)
     if content is None:
@@ -54,6 +81,8 @@ def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> 
         for _ in range(3):
             keys.reload_if_changed()
     assert [entry["log_level"] for entry in logs] == ["warning"]
+    assert str(file) in logs[0]["detail"]
+    assert "third key" not in logs[0]["detail"]
     assert keys.accepts("first-key")
     with pytest.raises((ValueError, OSError)):
         KeyFile(file)
@@ -112,6 +141,12 @@ def test_post_without_a_valid_key_is_unauthorized(locked: Running, headers: dict
     assert answer.json()["code"] == "unauthorized"
     assert detail in answer.json()["detail"]
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_batch_needs_a_key(locked: Running) -> None:
+    batch = {"posts": [{"text": "hi"}]}
+    assert locked.client.post("/recognize/batch", json=batch).status_code == 401
+    assert locked.client.post("/recognize/batch", json=batch, headers=bearer("first-key")).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health", "/metrics", "/info", "/docs"])

@@ -1,3 +1,5 @@
+import base64
+import gzip
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from service.settings import Settings
 from tests.service.conftest import Brake, Running, ScriptedRecognizer, Serve, eventually, form
 
 TEXT = "RT @NBA: Kawhi Leonard 🏀 joins Toronto"
@@ -102,13 +105,73 @@ def test_invalid_post_is_refused(
 
 
 def test_other_media_types_are_refused(client: httpx.Client) -> None:
-    assert refused(client.post("/recognize", json={"text": "hi"})) == (415, "unsupported_media_type")
     assert refused(client.post("/recognize", data={"text": "hi"})) == (415, "unsupported_media_type")
     assert refused(client.post("/recognize")) == (415, "unsupported_media_type")
 
 
-def test_invalid_query_is_malformed(shared: Running) -> None:
-    assert refused(shared.post(params={"explain": "perhaps"})) == (400, "malformed_request")
+def test_json_is_answered_like_the_form(client: httpx.Client, jpeg: bytes) -> None:
+    post = {"text": TEXT, "image": base64.b64encode(jpeg).decode()}
+    answers = [client.post("/recognize", json=post), client.post("/recognize", files=form(TEXT, jpeg))]
+    (one, other) = ([(e["entity_group"], e["start"], e["end"]) for e in a.json()["entities"]] for a in answers)
+    assert one == other
+    assert one
+    assert answers[0].json()["image_used"] is True
+
+
+def test_largest_photo_fits_into_a_json_body(scripted: ScriptedRecognizer, serve: Serve) -> None:
+    limits = Settings()
+    running = serve(scripted, max_body_bytes=limits.max_body_bytes, max_image_bytes=limits.max_image_bytes)
+    for size, code in ((limits.max_image_bytes, "unsupported_image"), (limits.max_image_bytes + 1, "image_too_large")):
+        image = base64.encodebytes(bytes(size)).decode()
+        assert running.client.post("/recognize", json={"text": "hi", "image": image}).json()["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "malformed_request"),
+        (b'{"text": "hi", "photo": ""}', 400, "malformed_request"),
+        (b'{"text": "hi", "image": "data:image/png;base64,AAAA"}', 400, "malformed_request"),
+        (b'{"text": "hi", "image": "' + b"A" * 270_000 + b'"}', 413, "image_too_large"),
+        (b'{"text": "' + b"x" * 300_000 + b'"}', 413, "body_too_large"),
+        (b'{"text": "hi", "image": "AAAA"}', 415, "unsupported_image"),
+        (b"{}", 422, "missing_text"),
+        (b'{"text": ""}', 422, "empty_text"),
+        (b'{"text": "' + b"x" * 1001 + b'"}', 422, "text_too_long"),
+        (b'{"text": "hi", "image": ""}', 422, "unreadable_image"),
+    ],
+)
+def test_invalid_json_post_is_refused(client: httpx.Client, body: bytes, status: int, code: str) -> None:
+    answer = client.post("/recognize", content=body, headers={"Content-Type": "application/json"})
+    assert refused(answer) == (status, code)
+
+
+@pytest.mark.parametrize("path", ["/recognize", "/recognize/batch"])
+def test_compressed_body_is_refused_by_name(client: httpx.Client, path: str) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    answer = client.post(path, content=gzip.compress(b'{"text": "hi"}'), headers=headers)
+    assert refused(answer) == (415, "unsupported_media_type")
+    assert "Content-Encoding is 'gzip'" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/recognize", "/recognize/batch"])
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("explain=perhaps", "explain: Input should be a valid boolean"),
+        ("explian=true", "a parameter 'explian'; allowed is explain"),
+        ("explain=true&Explain=true", "'Explain'"),
+        ("explain=true&explain=true", "the parameter explain more than once"),
+        ("text=hi", "'text'"),
+        ("=", "''"),
+    ],
+)
+def test_invalid_query_is_malformed(client: httpx.Client, path: str, query: str, detail: str) -> None:
+    """A misspelt parameter was ignored, and so were all values but the last."""
+    post = {"text": "hi"}
+    answer = client.post(f"{path}?{query}", json=post if path == "/recognize" else {"posts": [post]})
+    assert refused(answer) == (400, "malformed_request")
+    assert detail in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -218,6 +281,8 @@ def test_info_has_checkpoint_labels_limits_versions(client: httpx.Client) -> Non
     assert info["limits"]["head_bytes"] == 65_536
     assert info["limits"]["pipelined_requests"] == 16
     assert info["limits"]["body_bytes"] == 300_000
+    assert info["limits"]["batch_body_bytes"] == 300_000
+    assert info["limits"]["request_posts"] == 32
     assert info["limits"]["text_tokens"] == 128
     assert info["limits"]["batch_padding"] == 0.2  # on a CPU, unless it is set
     assert {"smner", "torch", "python"} <= set(info["versions"])

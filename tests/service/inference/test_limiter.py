@@ -1,3 +1,4 @@
+import asyncio
 from concurrent.futures import Future
 
 import pytest
@@ -88,6 +89,84 @@ def test_bytes_count_when_they_arrive() -> None:
             slow.add_bytes(1)
         assert limiter.bytes_held == 100
     assert limiter.bytes_held == 0
+
+
+def test_posts_of_batches_take_half_of_the_places() -> None:
+    async def fill() -> None:
+        limiter = Limiter(4, 100)
+        with limiter.acquire(10) as upload:
+            upload.add_bytes(10)
+            first, second = [await upload.admit_post(3) for _ in range(2)]
+            third = asyncio.create_task(upload.admit_post(3))
+            await asyncio.sleep(0)
+            assert not third.done()
+            with received(limiter, 5), received(limiter, 5):
+                with first:
+                    pass
+                assert (limiter.permits_held, limiter.bytes_held) == (1 + 2 + 2, 7 + 10)
+                with await third, second:
+                    pass
+        assert (limiter.permits_held, limiter.bytes_held) == (0, 0)
+
+    asyncio.run(fill())
+
+
+def test_post_of_a_batch_waits_for_others_to_finish() -> None:
+    async def wait() -> list[int]:
+        limiter = Limiter(1, 100)
+        order: list[int] = []
+
+        async def take(number: int, upload: Permit) -> None:
+            with await upload.admit_post(0):
+                order.append(number)
+
+        with limiter.acquire(0) as upload:
+            with received(limiter, 0):
+                tasks = [asyncio.create_task(take(number, upload)) for number in range(3)]
+                await asyncio.sleep(0.01)
+                assert order == []
+            await asyncio.gather(*tasks)
+        assert limiter.permits_held == 0
+        return order
+
+    assert asyncio.run(wait()) == [0, 1, 2]
+
+
+def test_place_can_be_freed_by_another_thread() -> None:
+    async def wait() -> None:
+        limiter = Limiter(1, 100)
+        with limiter.acquire(0) as upload:
+            first = await upload.admit_post(0)
+            second = asyncio.create_task(upload.admit_post(0))
+            await asyncio.to_thread(first.__exit__)
+            with await second:
+                assert limiter.permits_held == 2
+
+    asyncio.run(wait())
+
+
+@pytest.mark.parametrize("place_given", [False, True])
+def test_canceled_wait_keeps_no_place(place_given: bool) -> None:
+    """Also if the place was given in the moment in which the wait was canceled."""
+
+    async def wait() -> None:
+        limiter = Limiter(1, 100)
+        with limiter.acquire(0) as upload:
+            first = await upload.admit_post(0)
+            waiting = asyncio.create_task(upload.admit_post(0))
+            await asyncio.sleep(0)
+            if place_given:
+                first.__exit__()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            if not place_given:
+                first.__exit__()
+            assert limiter.permits_held == 1  # the request
+            with await upload.admit_post(0):
+                assert limiter.permits_held == 2
+
+    asyncio.run(wait())
 
 
 def test_refused_post_holds_nothing() -> None:

@@ -39,14 +39,14 @@ def arriving(body: Chunks, content_type: str, *, limit: int = 10_000, cut: bool 
     return Body(Headers({"content-type": content_type, **named}), receive, limit)
 
 
-def read(body: Chunks, content_type: str = FORM_TYPE, *, cut: bool = False, **headers: str) -> PostContent:
+def read(body: Chunks, content_type: str = FORM_TYPE, *, cut: bool = False) -> PostContent:
     """Read the body of one post."""
-    return asyncio.run(read_post(arriving(body, content_type, cut=cut, **headers), LIMITS))
+    return asyncio.run(read_post(arriving(body, content_type, cut=cut), LIMITS))
 
 
-def read_posts(body: Chunks, content_type: str = JSON_TYPE, **headers: str) -> list[Item]:
+def read_posts(body: Chunks, content_type: str = JSON_TYPE) -> list[Item]:
     """Read the body of a batch."""
-    return asyncio.run(read_batch(arriving(body, content_type, limit=20_000, **headers), LIMITS))
+    return asyncio.run(read_batch(arriving(body, content_type, limit=20_000), LIMITS))
 
 
 def cut_up(body: bytes, cuts: Sequence[int]) -> Iterator[bytes]:

@@ -79,6 +79,6 @@ def test_whole_surrogate_pair_is_a_character() -> None:
 
 
 def test_types_are_called_as_in_json() -> None:
-    values = [None, True, 1, 1.5, "", [], JSONObject([])]
+    values: list[Any] = [None, True, 1, 1.5, "", [], JSONObject([])]
     names = ["null", "a boolean", "a number", "a number", "a string", "an array", "an object"]
     assert [type_of(value) for value in values] == names
