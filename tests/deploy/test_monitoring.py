@@ -121,6 +121,7 @@ def test_codes_and_routes_of_the_rules_exist() -> None:
     # exactly the errors that are not the client's fault
     assert {code for code, kind in KINDS.items() if kind.status >= 500} == codes
     assert set(re.findall(r'route="([^"]+)"', text)) == {"/recognize", "/health/ready"}
+    assert set(re.findall(r'route=~"([^"]+)"', text)) == {"/recognize(/batch)?"}
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))

@@ -19,7 +19,7 @@ def test_settings_table_has_default_range_and_effect() -> None:
     rows = settings_table().splitlines()[2:]
     assert len(rows) == len(Settings.model_fields)
     assert "| `SMNER_PORT` | `8000` | 0 … 65535 | TCP port; 0 takes a free one |" in rows
-    assert any(row.startswith("| `SMNER_MAX_BODY_BYTES` | `12582912` (12 MiB) | 1024 … 1073741824 | ") for row in rows)
+    assert any(row.startswith("| `SMNER_MAX_BODY_BYTES` | `14680064` (14 MiB) | 1024 … 1073741824 | ") for row in rows)
     assert any(row.startswith("| `SMNER_DEADLINE_SECONDS` | `30.0` | > 0 … 3600 | ") for row in rows)
     assert any(row.startswith("| `SMNER_MODEL_THREADS` | by the cores | ") for row in rows)
 
