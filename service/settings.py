@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     max_image_pixels: Annotated[int, Field(ge=1, le=2 * 89_478_485)] = 50_000_000
     """largest photo, in pixels, according to its header"""
     max_text_characters: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """longest text, in Unicode code points; the model's limit applies too"""
+    """longest text, in Unicode code points"""
 
     max_pending_posts: Annotated[int, Field(ge=1, le=100_000)] = 64
     """posts being decoded, queued or run at once, half of them for batches; eight times as many may be uploading"""

@@ -73,7 +73,9 @@ async def check_query(request: Request) -> None:
 
 QUERY = ("explain",)  # the parameters of both paths that take posts
 QUERY_CHECKED = Depends(check_query)
-ExplainDep = Annotated[bool, Query(description="say where in the photo each entity looked")]
+ExplainDep = Annotated[
+    bool, Query(description="add the scores of all types, and where in the photo each entity looked")
+]
 
 
 @contextmanager

@@ -20,8 +20,8 @@ _BASE64: Mapping[str, Any] = {
     "pattern": f"^[\\r\\n]*({_FOUR})*({_DIGIT}{_DIGIT}{_PADDING}{_PADDING}|{_DIGIT}{_DIGIT}{_DIGIT}{_PADDING})?$",
     "contentEncoding": "base64",
     "description": (
-        "the post's photo: a JPEG, PNG, WebP or GIF file as base64 (RFC 4648, section 4), padded, in lines or not, "
-        "without `data:` before it"
+        "the post's photo: a JPEG, PNG, WebP, GIF or AVIF file as base64 (RFC 4648, section 4), padded, in lines or "
+        "not, without `data:` before it"
     ),
 }
 
@@ -37,7 +37,7 @@ def _body(**content: Any) -> dict[str, Any]:
 _FILE: Mapping[str, Any] = {
     "type": "string",
     "format": "binary",
-    "description": "the post's photo: a JPEG, PNG, WebP or GIF file",
+    "description": "the post's photo: a JPEG, PNG, WebP, GIF or AVIF file",
 }
 _ID: Mapping[str, Any] = {"description": "any JSON value; the answer repeats it"}
 _POST = _object("text", text=_TEXT, image=_BASE64)

@@ -31,8 +31,8 @@ curl http://localhost:8000/recognize --form-string 'text=RT @NBA: Kawhi Leonard 
 ```
 
 `--form-string` keeps curl from taking a text that begins with `@` for a file name. The text is UTF-8; the photo is a
-JPEG, PNG, WebP or GIF file (only the first frame is read). An `image` field that a browser left empty counts as no
-photo. Other parts and repeated parts are refused, and so are parts that say they are encoded
+JPEG, PNG, WebP, GIF or AVIF file (only the first frame is read). An `image` field that a browser left empty counts as
+no photo. Other parts and repeated parts are refused, and so are parts that say they are encoded
 (`Content-Transfer-Encoding: base64`) or in another charset.
 
 Or send a JSON object with the same two, the photo as base64. Browsers turn every line feed of a form into CRLF, so

@@ -31,6 +31,10 @@ class FoundEntity(BaseModel):
     attention: Annotated[AttentionWeights | None, Field(description="with explain=true, for a post with a photo")] = (
         None
     )
+    scores: Annotated[
+        dict[str, float] | None,
+        Field(description="with explain=true, the probability of every type", examples=[{"PER": 0.91, "LOC": 0.03}]),
+    ] = None
 
 
 class ModelIdentity(BaseModel):
@@ -102,7 +106,9 @@ class Limits(BaseModel):
     image_bytes: int
     image_pixels: int
     text_characters: int
-    text_tokens: Annotated[int, Field(description="sub-tokens of the text, at least one per word")]
+    text_tokens: Annotated[
+        int, Field(description="sub-tokens that the model reads at once; a longer text is read in windows")
+    ]
     pending_posts: Annotated[int, Field(description="posts answered at once; eight times as many may be uploading")]
     pending_bytes: Annotated[int, Field(description="bytes received of their bodies, together")]
     batch_tokens: Annotated[int, Field(description="sub-tokens in a batch, padding included")]
@@ -119,6 +125,6 @@ class Info(BaseModel):
     model: ModelIdentity
     device: Annotated[str, Field(examples=["cpu"])]
     labels: Annotated[list[str], Field(description="the entity types", examples=[["PER", "LOC", "ORG", "MISC"]])]
-    image_formats: Annotated[list[str], Field(examples=[["JPEG", "PNG", "WEBP", "GIF"]])]
+    image_formats: Annotated[list[str], Field(examples=[["JPEG", "PNG", "WEBP", "GIF", "AVIF"]])]
     limits: Limits
     versions: Annotated[dict[str, str], Field(examples=[{"torch": "2.14.1"}])]

@@ -188,7 +188,9 @@ def test_what_is_no_text_is_named(recognizer: Recognizer, text: str, name: str) 
     ],
 )
 def test_what_is_no_image_is_named(recognizer: Recognizer, image: bytes, name: str) -> None:
-    message = f"expected a photo as a PIL image, bytes, a path or a file opened for reading bytes, found {re.escape(name)}$"
+    message = (
+        f"expected a photo as a PIL image, bytes, a path or a file opened for reading bytes, found {re.escape(name)}$"
+    )
     with pytest.raises(TypeError, match=f"^{message}"):
         recognizer.recognize("Oslo", image)
     with pytest.raises(TypeError, match=rf"^images\[1\]: {message}"):

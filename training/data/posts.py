@@ -34,7 +34,8 @@ class LabeledPost:
 
     ``unusable_image`` is an image that the post names but that cannot be used. ``image_id`` is the image's id in an
     image-feature file, by default the post's own. ``place`` is the file and line that the post was read from.
-    ``line_starts`` are the words that begin a new line. ``teacher_logits`` are a teacher's logits, (words, widths, 1 + types) float16 by first word and width − 1.
+    ``line_starts`` are the words that begin a new line. ``teacher_logits`` are a teacher's logits, (words, widths,
+    1 + types) float16 by first word and width − 1.
     """
 
     id: str
