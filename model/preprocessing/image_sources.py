@@ -33,7 +33,7 @@ def image_content(source: ImageSource) -> Image.Image | bytes:
         return bytes(source)
     if isinstance(source, str | os.PathLike):
         return _file_content(Path(source))
-    if callable(read := getattr(source, "read", None)):
+    if callable(read := getattr(source, "read", None)) and not isinstance(source, type):
         return _checked(read(), type(source).__name__)
     raise TypeError(
         f"expected a photo as a PIL image, bytes, a path or a file opened for reading bytes, found {_name_of(source)}"

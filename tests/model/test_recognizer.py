@@ -342,7 +342,7 @@ def test_no_entity_crosses_a_line_break(recognizer: Recognizer, separator: str) 
         assert all(len(entity.word.splitlines()) == 1 for entity in recognizer.recognize(one))
 
 
-def test_a_link_is_no_entity_nor_part_of_one(recognizer: Recognizer) -> None:
+def test_a_link_is_not_part_of_entities(recognizer: Recognizer) -> None:
     text = "Kawhi paris.fr Leonard http://x.y/z jane@nasa.gov won it all pic.twitter.com/AbC"
     found = [entity.word for entity in recognizer.recognize(text)]
     assert found

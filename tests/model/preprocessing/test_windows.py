@@ -64,7 +64,7 @@ def test_best_window_shows_most_around(processor: SMNERProcessor, start: int, en
     assert best_window(windows, start, end) == window
 
 
-def test_a_word_longer_than_a_window_is_cut_off(processor: SMNERProcessor) -> None:
+def test_too_long_a_word_is_cut_off(processor: SMNERProcessor) -> None:
     _, windows = windows_of(processor, f"a {'ab' * 20} c")
     assert [len(window.input_ids) for window in windows] == [3, 12, 3]
     assert windows[1].word_ends == [10]

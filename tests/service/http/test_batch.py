@@ -71,7 +71,7 @@ def test_explain_works_for_every_post(shared: Running, jpeg: bytes) -> None:
     assert not any("attention" in entity for entity in second["entities"])
 
 
-def test_null_id_is_repeated_and_missing_one_is_not(shared: Running) -> None:
+def test_null_id_is_repeated_missing_one_not(shared: Running) -> None:
     given, missing = results(shared, {"id": None, "text": "hi"}, {"text": "hi"})
     assert given["id"] is None
     assert "id" not in missing

@@ -111,7 +111,7 @@ def test_posts_of_batches_take_half_of_the_places() -> None:
     asyncio.run(fill())
 
 
-def test_post_of_a_batch_waits_for_others_to_finish() -> None:
+def test_post_of_a_batch_waits_for_others() -> None:
     async def wait() -> list[int]:
         limiter = Limiter(1, 100)
         order: list[int] = []
