@@ -56,6 +56,22 @@ def test_text_with_image_is_answered_like_the_recognizer(
     ]
 
 
+def test_explained_entities_have_all_types_scores(shared: Running) -> None:
+    entities = shared.post(TEXT, params={"explain": "true"}).json()["entities"]
+    assert entities
+    for entity in entities:
+        assert set(entity["scores"]) == {"PER", "LOC", "ORG", "MISC"}
+        assert entity["scores"][entity["entity_group"]] == entity["score"] == round(entity["score"], 4)
+
+
+def test_text_longer_than_the_model_reads_is_answered(shared: Running) -> None:
+    """It has 128 positions."""
+    text = "Kawhi Leonard\n" * 60
+    entities = shared.post(text).json()["entities"]
+    assert entities[-1]["end"] > 700
+    assert all(text[e["start"] : e["end"]] == e["word"] and "\n" not in e["word"] for e in entities)
+
+
 def test_explained_attention_sums_to_one(shared: Running, jpeg: bytes) -> None:
     body = shared.post(TEXT, jpeg, params={"explain": "true"}).json()
     assert body["entities"]
@@ -63,7 +79,7 @@ def test_explained_attention_sums_to_one(shared: Running, jpeg: bytes) -> None:
         attention = entity["attention"]
         assert set(attention) == {"global", "regions"}
         assert [len(row) for row in attention["regions"]] == [2, 2]
-        assert attention["global"] + sum(map(sum, attention["regions"])) == pytest.approx(1)
+        assert attention["global"] + sum(map(sum, attention["regions"])) == pytest.approx(1, abs=5e-4)
 
 
 def test_post_without_image_explains_nothing(shared: Running) -> None:
@@ -91,7 +107,6 @@ def test_all_four_image_formats_are_read(shared: Running, image: Image.Image) ->
         (form(None, b"x"), 422, "missing_text", []),
         (form(" \n"), 422, "empty_text", []),
         (form("x" * 1001), 422, "text_too_long", ["1000", "1001"]),
-        (form("x " * 400), 422, "text_too_long", ["128", "402"]),
         (form("hi", png(64, 64)[:-40]), 422, "unreadable_image", []),
         (form("hi", b""), 422, "unreadable_image", []),
     ],
