@@ -3,9 +3,7 @@
 Each line is read on its own, in windows that overlap by half and end between words if it is long. A span in several
 windows is taken from the one that shows most of what is around it.
 
-The encoder was trained on posts, few of which have more than 64 sub-tokens, and finds fewer entities in longer windows:
-of 706 in 400 posts, joined by twenties, 34 % were lost in windows of 512 sub-tokens, 17 % in windows of 128 and 12 % in
-windows of 64; joined by line breaks, none (``tests/benchmarks/quality/long_posts.py``).
+The encoder was trained on single posts and finds fewer entities in longer windows (docs/texts.md has the figures).
 """
 
 import math
