@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model import SMNERProcessor
-from tests.benchmarks.quality.teacher import tag_by_teacher
+from tests.benchmarks.quality.teacher import describe_teacher, tag_by_teacher
 from training.data.dataset import PostDataset
 from training.data.posts import LabeledPost
 from training.data.sources import DataSource
@@ -24,7 +24,7 @@ class QualityData:
     Attributes:
         features: the image-feature file of each part; None for a part without images.
         gold: the posts of each part's train split that came with tags.
-        description: everything that results depend on: checksums, counts, the teacher's recipe.
+        description: everything that results depend on: checksums, counts, what describes the teacher.
     """
 
     parts: list[Part]
@@ -80,11 +80,11 @@ def prepare(recipe: Recipe, sources: Sequence[DataSource], work: Path) -> Qualit
     if data.untagged:
         if recipe.teacher is None:
             raise ValueError(f"posts without tags need a teacher, and the recipe {recipe.name} has none")
-        teacher = Recipe.load(recipe.teacher)
-        data = tag_by_teacher(teacher, data, sources, work)
+        teacher = describe_teacher(recipe.teacher)
+        data = tag_by_teacher(recipe.teacher, data, sources, work)
     features = [_features(recipe, part, work) for part in data.parts]
     description = {
-        "teacher": teacher and teacher.model_dump(mode="json"),
+        "teacher": teacher,
         "sources": [
             {
                 "name": part.name,

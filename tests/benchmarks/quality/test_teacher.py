@@ -56,14 +56,25 @@ def test_tags_are_cached_by_teacher(
 ) -> None:
     asked: list[Recipe] = []
 
-    def ask(teacher: Recipe, _: object, posts: list[object], *__: object) -> list[tuple[()]]:
+    def trained(teacher: Recipe, _: object, folder: Path) -> Path:
         asked.append(teacher)
-        return [()] * len(posts)
+        return folder
 
-    monkeypatch.setattr(teacher_module, "_ask_teacher", ask)
+    monkeypatch.setattr(teacher_module, "_trained", trained)
+    monkeypatch.setattr(teacher_module, "_ask", lambda _, posts: [()] * len(posts))
     descriptions = [prepare_taught(epochs).description for epochs in (1, 2, 1)]
     assert [teacher.epochs for teacher in asked] == [1, 2]
     assert descriptions[0] == descriptions[2] != descriptions[1]
+
+
+def test_a_checkpoint_may_be_the_teacher(
+    recipe: Recipe, source: DataSource, untagged: DataSource, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    taught = recipe.model_copy(update={"teacher": str(tiny_checkpoint)})
+    data = prepare(taught, [DataSource(source.path), untagged], tmp_path / "work")
+    assert all(post.entities is not None for post in data.parts[1].train)
+    assert data.description["teacher"]["name"] == "tiny"
+    assert len(data.description["teacher"]["revision"]) == 64
 
 
 def test_untagged_posts_need_a_teacher(
