@@ -50,7 +50,7 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
     Raises:
         OSError, ValueError: the API keys cannot be read.
     """
-    metrics = Metrics(recognizer, stages=STAGES, codes=KINDS)
+    metrics = Metrics(recognizer, stages=STAGES, codes=KINDS, deadline_seconds=settings.deadline_seconds)
     pipeline = build_pipeline(settings, recognizer, metrics)
     keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
 
@@ -107,10 +107,11 @@ def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics)
         on_batch=metrics.batch_size.observe,
         on_device_error=metrics.device_errors.inc,
     )
-    metrics.queue_depth.set_function(lambda: engine.depth)
     preprocessor = Preprocessor(
         recognizer, workers=settings.decode_workers, cache=cache, max_pixels=settings.max_image_pixels
     )
+    metrics.queue_depth.set_function(lambda: engine.depth)
+    metrics.decode_depth.set_function(lambda: preprocessor.depth)
     limiter = Limiter(settings.max_pending_posts, settings.max_pending_bytes)
     return Pipeline(recognizer, limiter, preprocessor, engine, metrics)
 

@@ -17,7 +17,7 @@ from prometheus_client import (
 
 from model import Entity, Recognizer
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
 _POSTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -28,17 +28,23 @@ class Metrics:
         recognizer: supplies the checkpoint's identity, the device and the entity types.
         stages: every stage that may be counted.
         codes: every problem code that may be counted.
+        deadline_seconds: of a request; the histograms end above it.
     """
 
-    def __init__(self, recognizer: Recognizer, *, stages: Iterable[str], codes: Iterable[str]) -> None:
+    def __init__(
+        self, recognizer: Recognizer, *, stages: Iterable[str], codes: Iterable[str], deadline_seconds: float
+    ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
         self.registry = registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
+        beyond = (deadline_seconds, 1.5 * deadline_seconds)  # late answers, and those that are hung
+        edges = sorted({*_SECONDS, *(edge for edge in beyond if edge > _SECONDS[-1])})
+        seconds = partial(Histogram, buckets=edges, registry=registry)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self.in_flight = gauge("smner_requests_in_flight", "Requests being answered.")
         self.queue_depth = gauge("smner_queue_depth", "Posts waiting for the model.")
+        self.decode_depth = gauge("smner_decode_depth", "Posts waiting for a thread that decodes.")
         self.batch_size = Histogram(
             "smner_batch_size", "Posts in each batch that the network ran.", buckets=_POSTS, registry=registry
         )

@@ -1,7 +1,8 @@
-"""Tuning of the process: glibc's allocator, the garbage collector and torch's threads."""
+"""Tuning of the process: glibc's allocator, the garbage collector, torch's threads and open files."""
 
 import ctypes
 import gc
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _BLOCK_BYTES = 2**30  # larger than any activation
 _PAD_BYTES = 2**28
+_MOST_FILES = 2**16
 
 
 def tune_malloc() -> bool:
@@ -44,6 +46,19 @@ def gc_frozen() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def raise_file_limit() -> int:
+    """Let the process open as many files as the system allows, and return that number.
+
+    The usual soft limit of 1,024 is below the connections of a busy service, whose probes would then be reset, too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def set_torch_threads(count: int) -> None:

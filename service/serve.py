@@ -16,7 +16,7 @@ from uvicorn.config import Config
 
 from service.http.protocol import GuardedProtocol
 from service.logs import configure_logs
-from service.runtime import gc_frozen, tune_malloc
+from service.runtime import gc_frozen, raise_file_limit, tune_malloc
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = read_settings(arguments)
     configure_logs(settings.log_format)
     tune_malloc()
+    raise_file_limit()
     # OpenMP's threads would wait by spinning, on cores that decoding and the event loop need. Read when torch is first
     # imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,7 +1,7 @@
 """Decodes images and tokenizes texts in threads of their own, apart from the event loop and the model."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from model import Post, Recognizer
@@ -35,6 +35,12 @@ class Preprocessor:
         # one torch thread each: an image is too small to split, and the model needs the cores
         self._image_pool = ThreadPoolExecutor(workers, "decode", initializer=set_torch_threads, initargs=(1,))
         self._text_pool = ThreadPoolExecutor(1, "tokenize")
+        self._submitted: set[Future[PreprocessedPost]] = set()
+
+    @property
+    def depth(self) -> int:
+        """Posts that no thread works on yet."""
+        return sum(not (work.running() or work.done()) for work in list(self._submitted))
 
     async def preprocess(self, text: str, image: bytes | None, permit: Permit) -> PreprocessedPost:
         """Tokenize the text and decode the image; raises :class:`model.InvalidPost`."""
@@ -43,9 +49,11 @@ class Preprocessor:
         work = pool.submit(lambda: self._preprocess(*arguments.pop()))
         work.add_done_callback(lambda _: arguments.clear())  # else canceled work keeps the image until a thread is free
         permit.hold_until_done(work)
+        self._submitted.add(work)
         try:
             return await asyncio.wrap_future(work)
         finally:
+            self._submitted.discard(work)
             del work  # breaks a cycle (exception, traceback, frame, future) that would keep the image in memory
 
     def _preprocess(self, text: str, image: bytes | None) -> PreprocessedPost:

@@ -66,7 +66,7 @@ def test_refusal_is_counted_by_code(running: Running) -> None:
     assert value(samples, "smner_requests_total", route="/recognize", method="POST", status="422") == 1
 
 
-def test_buckets_range_from_millisecond_to_ten_seconds(shared: Running) -> None:
+def test_buckets_end_above_the_deadline(shared: Running) -> None:
     shared.post()
     edges = {
         float(dict(labels)["le"])
@@ -74,7 +74,9 @@ def test_buckets_range_from_millisecond_to_ten_seconds(shared: Running) -> None:
         if name == "smner_request_seconds_bucket" and dict(labels)["route"] == "/recognize"
     }
     assert min(edges) == 0.001
-    assert sorted(edges)[-2] == 10
+    deadline = shared.client.get("/info").json()["limits"]["deadline_seconds"]
+    assert sorted(edges)[-2] >= 1.5 * deadline
+    assert sorted(edges)[-3] >= deadline
 
 
 def test_labels_never_repeat_what_clients_sent(shared: Running) -> None:

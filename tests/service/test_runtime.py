@@ -1,11 +1,12 @@
 import gc
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from service.runtime import gc_frozen
+from service.runtime import gc_frozen, raise_file_limit
 
 _PROGRAM = """
 import resource, sys, threading
@@ -61,3 +62,15 @@ def test_collector_is_enabled_after_a_failure() -> None:
     with pytest.raises(OSError, match="no such checkpoint"), gc_frozen():
         raise OSError("no such checkpoint")
     assert gc.isenabled()
+
+
+def test_file_limit_is_raised_to_what_is_allowed() -> None:
+    """At 1,024 a service with as many clients could not even answer its probes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        assert raise_file_limit() > 512
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512
+        assert raise_file_limit() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

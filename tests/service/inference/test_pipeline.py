@@ -18,7 +18,7 @@ TEXT = "RT @NBA: Kawhi Leonard joins Toronto"
 
 @pytest.fixture
 def pipeline(scripted: ScriptedRecognizer) -> Iterator[Pipeline]:
-    pipeline = build_pipeline(Settings(), scripted, Metrics(scripted, stages=STAGES, codes=()))
+    pipeline = build_pipeline(Settings(), scripted, Metrics(scripted, stages=STAGES, codes=(), deadline_seconds=30))
     pipeline.start()
     eventually(lambda: pipeline.engine.ready)
     yield pipeline

@@ -64,3 +64,18 @@ def test_canceled_post_frees_its_image(preprocessor: Preprocessor, decode: threa
         return kept
 
     assert asyncio.run(ask()) == 0
+
+
+def test_depth_counts_posts_that_no_thread_has(preprocessor: Preprocessor, decode: threading.Event) -> None:
+    async def ask() -> list[int]:
+        posts = [asyncio.ensure_future(preprocessor.preprocess("hi", b"an image", permit())) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        depths = [preprocessor.depth]
+        posts.pop().cancel()
+        await asyncio.sleep(0.01)
+        depths.append(preprocessor.depth)
+        decode.set()
+        await asyncio.gather(*posts, return_exceptions=True)
+        return [*depths, preprocessor.depth]
+
+    assert asyncio.run(ask()) == [3, 2, 0]
