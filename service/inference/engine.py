@@ -164,7 +164,8 @@ class Engine:
                     self._changed.wait()
                     continue
                 chosen = choose_batch(runnable, self.budget)
-                self._waiting = [entry for entry in self._waiting if entry not in chosen]
+                leaving = set(chosen)
+                self._waiting = [entry for entry in self._waiting if entry not in leaving]
                 if claimed := [entry for entry in chosen if entry.claim()]:
                     self._running[number] = RunningBatch(claimed, time.monotonic())
                     return claimed
