@@ -53,9 +53,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, ... (default: auto)")
     parser.add_argument(
         "--precision",
-        default="float32",
+        default="auto",
         choices=get_args(Precision),
-        help="bfloat16 is for devices that support it and gives coarser scores (default: float32)",
+        help="auto is float32, but bfloat16 for photos on a CPU that has it; bfloat16 gives coarser scores",
     )
     parser.add_argument("--input", metavar="FILE", help="posts to recognize, one JSON object per line")
     parser.add_argument("--output", metavar="FILE", help="where to write the answers to --input")

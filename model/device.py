@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -33,6 +33,14 @@ def check_precision(precision: Precision, device: torch.device) -> None:
     """
     if precision == "bfloat16" and not has_bfloat16(device):
         raise ValueError(f"device {device} has no bfloat16; use float32")
+
+
+def images_in_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """Whether the image encoder runs in bfloat16: with ``auto`` on CPUs that have it, which saves most of its time.
+
+    On 500 posts with photos it changed no entity, and no score by more than 0.008 (docs/lab/serving.md).
+    """
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cpu" and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:

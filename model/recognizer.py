@@ -11,7 +11,7 @@ from torch import Tensor
 from model.argument_checks import as_list, check_batch_size, check_text, naming
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
-from model.device import Precision, check_precision, choose_device
+from model.device import Precision, check_precision, choose_device, images_in_bfloat16
 from model.entities import Attention, Entity
 from model.merging import MergedSpan, WindowOutput, merge_windows
 from model.modeling.image_encoder import fold_for_inference
@@ -57,8 +57,9 @@ class Recognizer:
         model: the network; it is moved to ``device`` and put into evaluation mode.
         processor: the processor it was trained with.
         device: ``auto`` (CUDA if available), ``cpu``, ``cuda``, ``cuda:N`` or another that torch was built for.
-        precision: of matrix products and convolutions; the weights stay float32. Depending on the batch, scores vary in
-            the second decimal with bfloat16 and in the fifth with float32.
+        precision: of matrix products and convolutions; the weights stay float32. ``auto`` is float32, but bfloat16 in
+            the image encoder on a CPU that has it. Depending on the batch, scores vary in the second decimal with
+            bfloat16, in the third with ``auto`` if there is an image, and in the fifth with float32.
         name, revision: identify the checkpoint.
         batch_size: posts that :meth:`recognize_batch` runs at once.
     """
@@ -69,7 +70,7 @@ class Recognizer:
         processor: SMNERProcessor,
         *,
         device: str = "auto",
-        precision: Precision = "float32",
+        precision: Precision = "auto",
         name: str = "smner",
         revision: str = "unknown",
         batch_size: int = 16,
@@ -78,6 +79,7 @@ class Recognizer:
         self.device = choose_device(device)
         check_precision(precision, self.device)
         self.precision = precision
+        self._images_in_bfloat16 = images_in_bfloat16(precision, self.device)
         self.model = model.to(self.device).eval()
         self.processor = processor
         self.name = name
@@ -90,7 +92,7 @@ class Recognizer:
         folder: str | Path | None = None,
         *,
         device: str = "auto",
-        precision: Precision = "float32",
+        precision: Precision = "auto",
         batch_size: int = 16,
         fold: bool = True,
     ) -> Self:
@@ -173,7 +175,7 @@ class Recognizer:
         padding = [torch.zeros_like(images[0])] * (self.image_batch_size(len(images)) - len(images))
         stacked = torch.stack([*images, *padding]).to(self.device)
         pixels = self.processor.image_settings.normalize(stacked).to(self.model.dtype)
-        with self._autocast():
+        with self._autocast(enabled=self._images_in_bfloat16):
             features = self.model.encode_images(pixels.contiguous(memory_format=torch.channels_last))
         return list(features[: len(images)].unbind())
 
@@ -220,7 +222,7 @@ class Recognizer:
         """One pass of the network over windows with their posts' images, (1 + m, C) float each."""
         batch = self.processor.collate(windows, image_features=image_features)
         inputs = {key: tensor.to(self.device) for key, tensor in batch.items()}
-        with self._autocast():
+        with self._autocast(enabled=self.precision == "bfloat16"):
             output = self.model(**inputs, output_attentions=explain)
         candidates = find_candidates(output.logits, output.spans, temperature=self.model.config.score_temperature)
         attentions: Sequence[Tensor | None] = [None] * len(windows)
@@ -240,8 +242,8 @@ class Recognizer:
         score = max(round(span.score, _DECIMALS), 10**-_DECIMALS)
         return Entity(config.label(span.label), post.source[start:end], start, end, score, attention, scores)
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+    def _autocast(self, *, enabled: bool) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _image_features(self, posts: Sequence[Post]) -> list[Tensor | None]:
         features = [post.image_features for post in posts]
