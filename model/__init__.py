@@ -9,8 +9,9 @@ from model.entities import Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
 from model.modeling.configuration import SMNERConfig
 from model.modeling.smner import SMNER, SMNEROutput
+from model.posts import Post
 from model.preprocessing.processor import SMNERProcessor
-from model.recognizer import Post, Recognizer
+from model.recognizer import Recognizer
 
 AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader reads the folder's config.json
 

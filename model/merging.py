@@ -4,32 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from torch import Tensor
-
 from model.decoding import Candidate, TypedSpan, best_non_overlapping
+from model.explanations import Explanation
 from model.preprocessing.tokenized_text import TokenizedText
 from model.preprocessing.windows import best_window
 
 
 class WindowOutput(NamedTuple):
-    """A window's candidates, by words of the window, and what explains them.
-
-    ``logits`` are (S, 1 + types) float; ``attentions`` the weights α, (heads, S, 1 + m), of a post with an image if
-    they were asked for.
-    """
+    """A window's candidates, by words of the window, and their explanations if asked for, by the span's index."""
 
     candidates: list[Candidate]
-    logits: Tensor
-    attentions: Tensor | None
+    explanations: dict[int, Explanation]
 
 
 class MergedSpan(NamedTuple):
-    """An entity's span, its place in the text in code points, and the output of the window that it comes from."""
+    """An entity's span, by words of the whole text, its place in code points, and its explanation if asked for."""
 
     span: TypedSpan
     start: int
     end: int
-    output: WindowOutput
+    explanation: Explanation | None
 
 
 def merge_windows(windows: Sequence[TokenizedText], outputs: Mapping[int, WindowOutput]) -> list[MergedSpan]:
@@ -51,7 +45,8 @@ def merge_windows(windows: Sequence[TokenizedText], outputs: Mapping[int, Window
 def _placed(span: TypedSpan, windows: Sequence[TokenizedText], outputs: Mapping[int, WindowOutput]) -> MergedSpan:
     number = best_window(windows, span.start, span.end)
     words, first = windows[number].words, windows[number].first
-    return MergedSpan(span, words[span.start - first].start, words[span.end - first].end, outputs[number])
+    explanation = outputs[number].explanations.get(span.index)
+    return MergedSpan(span, words[span.start - first].start, words[span.end - first].end, explanation)
 
 
 def _moved(candidates: Sequence[Candidate], first: int) -> list[Candidate]:

@@ -1,9 +1,9 @@
 """Inference: a loaded checkpoint that turns posts into entities."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,42 +12,14 @@ from model.argument_checks import as_list, check_batch_size, check_text, naming
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
 from model.device import Precision, check_precision, choose_device, images_in_bfloat16
-from model.entities import Attention, Entity
-from model.merging import MergedSpan, WindowOutput, merge_windows
+from model.entities import Entity
+from model.explanations import DECIMALS, explain_candidates
+from model.merging import WindowOutput, merge_windows
 from model.modeling.image_encoder import fold_for_inference
 from model.modeling.smner import SMNER
+from model.posts import Post, Row, plan_passes
 from model.preprocessing.images import MAX_PIXELS, ImageSource
 from model.preprocessing.processor import SMNERProcessor
-from model.preprocessing.tokenized_text import TokenizedText
-
-_DECIMALS = 4  # of scores and weights; depending on the batch, the next ones vary
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """A post ready for the network; without an image, ``pixels`` and ``image_features`` are both None.
-
-    Attributes:
-        source: the original text.
-        windows: its words and sub-tokens; several windows if it is longer than the text encoder reads at once.
-        pixels: the decoded image, (3, size, size) uint8.
-        image_features: the encoded image, (1 + m, C) float; takes precedence over ``pixels``.
-    """
-
-    source: str
-    windows: Sequence[TokenizedText]
-    pixels: Tensor | None = None
-    image_features: Tensor | None = None
-
-    @property
-    def has_image(self) -> bool:
-        """Whether the post has an image, decoded or encoded."""
-        return self.pixels is not None or self.image_features is not None
-
-    @property
-    def tokens(self) -> int:
-        """Sub-tokens of the longest window, special ones included."""
-        return max(len(window.input_ids) for window in self.windows)
 
 
 class Recognizer:
@@ -196,51 +168,41 @@ class Recognizer:
             explain: whether to add the scores of all types to the entities and, in posts with an image, attention.
         """
         features = self._image_features(posts)
-        rows = [
-            _Row(post, number)
-            for post, own in enumerate(posts)
-            for number, window in enumerate(own.windows)
-            if window.may_have_entities
-        ]
         outputs: list[dict[int, WindowOutput]] = [{} for _ in posts]
-        longest = max((post.tokens for post in posts), default=1)
-        size = max(len(posts), self.batch_size * max(1, self.processor.max_tokens // longest))
-        for first in range(0, len(rows), size):
-            chosen = rows[first : first + size]
-            windows = [posts[row.post].windows[row.window] for row in chosen]
-            found = self._run_windows(windows, [features[row.post] for row in chosen], explain=explain)
-            for row, output in zip(chosen, found, strict=True):
-                outputs[row.post][row.window] = output
-        merged = [merge_windows(post.windows, own) for post, own in zip(posts, outputs, strict=True)]
-        return [
-            [self._entity(post, span, explain=explain) for span in own] for post, own in zip(posts, merged, strict=True)
-        ]
+        for rows in plan_passes(posts):
+            found = self._run_pass(rows, [features[row.post] for row in rows], explained=explain)
+            for row, output in zip(rows, found, strict=True):
+                outputs[row.post][row.number] = output
+        return [self._entities(post, own) for post, own in zip(posts, outputs, strict=True)]
 
-    def _run_windows(
-        self, windows: Sequence[TokenizedText], image_features: Sequence[Tensor | None], *, explain: bool
+    def _run_pass(
+        self, rows: Sequence[Row], image_features: Sequence[Tensor | None], *, explained: bool
     ) -> list[WindowOutput]:
         """One pass of the network over windows with their posts' images, (1 + m, C) float each."""
-        batch = self.processor.collate(windows, image_features=image_features)
+        batch = self.processor.collate([row.window for row in rows], image_features=image_features)
         inputs = {key: tensor.to(self.device) for key, tensor in batch.items()}
         with self._autocast(enabled=self.precision == "bfloat16"):
-            output = self.model(**inputs, output_attentions=explain)
+            output = self.model(**inputs, output_attentions=explained)
         candidates = find_candidates(output.logits, output.spans, temperature=self.model.config.score_temperature)
-        attentions: Sequence[Tensor | None] = [None] * len(windows)
-        if output.attentions is not None:
-            pairs = zip(output.attentions, image_features, strict=True)
-            attentions = [None if image is None else own for own, image in pairs]
-        return [WindowOutput(*row) for row in zip(candidates, output.logits, attentions, strict=True)]
+        if not explained:
+            return [WindowOutput(own, {}) for own in candidates]
+        weights = [None] * len(rows) if output.attentions is None else list(output.attentions)
+        return [
+            WindowOutput(own, explain_candidates(own, logits, None if image is None else weight))
+            for own, logits, weight, image in zip(candidates, output.logits, weights, image_features, strict=True)
+        ]
 
-    def _entity(self, post: Post, merged: MergedSpan, *, explain: bool) -> Entity:
-        config, (span, start, end, output) = self.model.config, merged
-        attention = None if output.attentions is None else _attention(output.attentions[:, span.index])
-        scores = None
-        if explain:
-            probabilities = (output.logits[span.index].float() / config.score_temperature).softmax(-1)[1:].tolist()
-            rounded = (round(probability, _DECIMALS) for probability in probabilities)
-            scores = dict(zip(config.entity_types, rounded, strict=True))
-        score = max(round(span.score, _DECIMALS), 10**-_DECIMALS)
-        return Entity(config.label(span.label), post.source[start:end], start, end, score, attention, scores)
+    def _entities(self, post: Post, outputs: Mapping[int, WindowOutput]) -> list[Entity]:
+        config = self.model.config
+        entities = []
+        for span, start, end, explanation in merge_windows(post.windows, outputs):
+            score = max(round(span.score, DECIMALS), 10**-DECIMALS)
+            entity = Entity(config.label(span.label), post.source[start:end], start, end, score)
+            if explanation is not None:
+                scores = explanation.scores(config.entity_types, config.score_temperature)
+                entity = replace(entity, attention=explanation.regions(), scores=scores)
+            entities.append(entity)
+        return entities
 
     def _autocast(self, *, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
@@ -252,18 +214,3 @@ class Recognizer:
             for i, encoded in zip(new, self.encode_images(list(new.values())), strict=True):
                 features[i] = encoded
         return features
-
-
-class _Row(NamedTuple):
-    """A window in a batch: the index of its post and its number among the post's windows."""
-
-    post: int
-    window: int
-
-
-def _attention(weights: Tensor) -> Attention:
-    """Average (heads, 1 + m) over the heads and arrange the regions in a square grid."""
-    mean = weights.mean(0)  # (1 + m,)
-    side = round((len(mean) - 1) ** 0.5)
-    regions = [[round(weight, _DECIMALS) for weight in row] for row in mean[1:].view(side, side).tolist()]
-    return Attention(round(float(mean[0]), _DECIMALS), regions)

@@ -9,7 +9,7 @@ import regex
 
 from model.entities import Entity
 from model.post_files.post_line import PreparedLine
-from model.recognizer import Post
+from model.posts import Post
 
 _SCORE_DECIMALS = 4  # as the service's
 _KEYS = (

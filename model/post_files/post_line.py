@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from model.post_files.input_lines import MAX_LINE_BYTES, Line
-from model.recognizer import Post, Recognizer
+from model.posts import Post
+from model.recognizer import Recognizer
 
 MAX_IMAGE_BYTES = 2**28  # PNG stores 50 megapixels of 32 bits uncompressed in less
 _KEYS = ("id", "text", "tokens", "image")

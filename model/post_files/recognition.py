@@ -17,7 +17,8 @@ from model.post_files.answers import EarlierAnswer, answer_line
 from model.post_files.input_lines import Line, check_source, count_posts, image_folder, read_lines, source_name
 from model.post_files.post_line import PreparedLine, prepare_line
 from model.post_files.read_ahead import read_ahead
-from model.recognizer import Post, Recognizer
+from model.posts import Post
+from model.recognizer import Recognizer
 
 _BATCHES_AHEAD = 8  # sorted by length, together
 _MAX_WORKERS = 16

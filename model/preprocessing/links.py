@@ -21,17 +21,25 @@ def _top_level_domains() -> tuple[list[str], list[str]]:
 
 
 _NAMES, _WORDS = _top_level_domains()
-_REST = r"""[^\s<>"“”]*[^\s<>"“”.,;:!?)\]}'’…]…?"""  # without trailing punctuation; Twitter shortens with an ellipsis
-_LABEL = r"[\p{L}\p{N}](?:[\p{L}\p{N}\-]{0,61}[\p{L}\p{N}])?+"
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Khmer}\p{Lao}\p{Myanmar}]"  # scripts
+_CLOSED = r"\([^\s()<>\"“”]{0,200}\)"
+_PUNCTUATION = r".,;:!?)\]}'’…"  # ends no link, but Twitter shortens links with an ellipsis
+_CHARACTER = rf"""(?!{_CLOSED})[^\s<>"“”«»「」『』，。、{_PUNCTUATION}{UNSPACED}]|(?<=[/=_\-]|{UNSPACED}){UNSPACED}"""
+_REST = rf"(?:[{_PUNCTUATION}]*+(?:{_CLOSED}|{_CHARACTER}))++…?"  # Japanese follows without a space, or after a slash
+_LETTER = rf"[[\p{{L}}\p{{N}}]--{UNSPACED}]"
+_LABEL = rf"{_LETTER}(?:[{_LETTER}\-]{{0,61}}{_LETTER})?+"
 _HOST = rf"(?:{_LABEL}\.){{1,6}}"
 _END = r"(?![\p{L}\p{M}\p{N}_@\-]|\.[\p{L}\p{N}])"
 _PORT = r"(?::\p{N}{1,5})?"
 _PATH = rf"{_PORT}[/?\#](?:{_REST})?"
 
+# Where letters before a link end: https://… follows without a space, and so does Latin script after Japanese.
+GLUED = rf"(?i:(?:https?|ftps?)://)|(?<={UNSPACED})[A-Za-z0-9]"
+
 # Every repetition is bounded or possessive, so that a search takes linear time.
 LINK = rf"""
-      (?i:(?:{"|".join(SCHEMES)})://|www\.|mailto:(?=\S*@)){_REST}
-    | (?<![\p{{L}}\p{{M}}\p{{N}}_@\#.\-])(?:
+      (?i:(?:{"|".join(SCHEMES)})://|www\.|mailto:(?=[^\s@]{{1,64}}@)){_REST}
+    | (?<![[\p{{L}}--{UNSPACED}]\p{{M}}\p{{N}}_@\#.\-])(?:
           [\p{{L}}\p{{N}}_](?:[\p{{L}}\p{{N}}_%+\-]|\.(?!\.)){{0,63}}@{_HOST}(?i:\L<domains>){_END}   # an address
         | {_HOST}(?i:\L<domains>){_PATH}
         | {_HOST}(?:\L<names>|(?i:com|edu|gov|net|org)){_PORT}{_END}

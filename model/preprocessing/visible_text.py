@@ -9,26 +9,30 @@ import html
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html.entities import html5
 
 import regex
 
 _EMOJI = r"\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*"
 _AFTER = r"(?![\p{L}\p{M}\p{N}_])"
-_OPENING = r"(?<![\p{L}\p{M}\p{N}_@\#])(?<![@\#]\ )_"  # underscores are part of handles and hashtags
-_EMPHASIZED = r"(?=[\p{L}\p{N}])[^_\n\r]{1,80}(?<=\S)"
+_OPENING = r"(?<![\p{L}\p{M}\p{N}_@\#])(?<![@\#]\ )_{1,3}"  # underscores are part of handles and hashtags
+_EMPHASIZED = r"(?=[\p{L}\p{N}\p{So}&])[^_\n\r]{1,200}(?<=\S)"
 # Alternatives are tried in this order. All but the first group are read differently from how they are written.
 _READ = regex.compile(
     rf"""
-    (?=[^\x00-\x7F]|[&_])(?:  # most characters need no closer look
-      (?P<emoji>\p{{RI}}|\uFE0F?\u20E3|{_EMOJI}(?:\u200D{_EMOJI})*)  # flag, keycap, and sequences: joiners count
+    (?=[^ -%'-^`-~]|[\t-\r])(?:  # most characters need no closer look
+      (?P<emoji>\p{{RI}}|\uFE0F?\u20E3|(?!Ⓜ(?!\uFE0F)){_EMOJI}(?:\u200D{_EMOJI})*)  # flag, keycap, joined sequences
     | (?P<entity>&(?:\#[0-9]{{1,7}}|\#[xX][0-9A-Fa-f]{{1,6}}|[A-Za-z][A-Za-z0-9]{{1,31}});)
-    | (?P<unseen>[\p{{Default_Ignorable_Code_Point}}\uFFF9-\uFFFB]+
-        | {_OPENING}(?={_EMPHASIZED}_{_AFTER}) | (?<={_OPENING}{_EMPHASIZED})_{_AFTER})  # of _Madrid_
+    | (?P<unseen>[\p{{Default_Ignorable_Code_Point}}\uFFF9-\uFFFB\x00-\x08\x0e-\x1f\x7f]+
+        | {_OPENING}(?={_EMPHASIZED}_{{1,3}}{_AFTER}) | (?<={_OPENING}{_EMPHASIZED})_{{1,3}}{_AFTER})  # of _Madrid_
+    | (?P<syllable>[\u1100-\u1112][\u1161-\u1175][\u11A8-\u11C2]?)  # of Hangul, in parts
     | (?P<styled>[^\x00-\x7F][\uFF9E\uFF9F]*)  # half-width kana with their marks
     )
     """,
     regex.VERBOSE | regex.VERSION1,
 )
+_PLAIN = regex.compile(r"[\t-\r -%'-^`-~]*")  # ASCII without controls, ampersands and underscores
+_UNSEEN = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _LETTERS = regex.compile(r"[\p{L}\p{N}\p{M}]+")
 _STYLED = regex.compile(r"[\p{L}\p{N}\p{Alphabetic}\uFF01-\uFF5E]")
 _HANGUL_JAMO = regex.compile(r"[\u3131-\u318E\uFFA0-\uFFDC]")  # would become parts of syllables
@@ -48,7 +52,7 @@ class VisibleText:
 
 def read_visible(source: str) -> VisibleText:
     """Read a text as people see it; the mapping refers to the text as sent."""
-    if source.isascii() and "&" not in source and "_" not in source:
+    if _PLAIN.fullmatch(source):
         return VisibleText(source, range(len(source)), range(1, len(source) + 1))
     parts: list[str] = []
     starts: list[int] = []
@@ -77,12 +81,15 @@ def _reading(match: regex.Match[str]) -> str:
     if match["emoji"]:
         return match[0]
     if match["entity"]:
-        return _without_unseen(html.unescape(match[0]))
+        return _UNSEEN.sub("", _character(match[0]))
+    if match["syllable"]:
+        return unicodedata.normalize("NFC", match[0])
     return "" if match["unseen"] else _unstyled(match[0])
 
 
-def _without_unseen(text: str) -> str:
-    return regex.sub(r"\p{Default_Ignorable_Code_Point}+", "", text)
+def _character(entity: str) -> str:
+    """What an HTML entity stands for; the entity itself if there is no such one."""
+    return html.unescape(entity) if entity[1] == "#" else html5.get(entity[1:], entity)
 
 
 @functools.lru_cache(4096)

@@ -9,7 +9,7 @@ The encoder was trained on single posts and finds fewer entities in longer windo
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, takewhile
 
 from model.preprocessing.tokenized_text import TokenizedText
 
@@ -31,8 +31,8 @@ def best_window(windows: Sequence[TokenizedText], start: int, end: int) -> int:
 
     The number of words on the poorer side counts; at either end of a line nothing is missing. The first of equals.
     """
-    after = bisect_right(windows, start, key=lambda window: window.first)
-    around = [i for i in range(max(0, after - 3), after) if _last(windows[i]) >= end]  # half-overlapping: three at most
+    before = bisect_right(windows, start, key=lambda window: window.first)
+    around = takewhile(lambda i: _last(windows[i]) >= end, range(before - 1, -1, -1))
     return max(around, key=lambda i: (min(_words_before(windows, i, start), _words_after(windows, i, end)), -i))
 
 
@@ -51,17 +51,23 @@ def _words_after(windows: Sequence[TokenizedText], index: int, end: int) -> floa
 
 
 def _bounds(text: TokenizedText, capacity: int) -> Iterator[tuple[int, int]]:
-    """First word of each window and the word after its last."""
+    """First word of each window and the word after its last; each window has words that the one before lacks."""
     sizes = [end - start + 1 for start, end in zip(text.word_starts, text.word_ends, strict=True)]
     before = [0, *accumulate(sizes)]  # sub-tokens before each word
+
+    def reach(first: int, end: int) -> int:
+        return max(first + 1, bisect_right(before, before[first] + capacity, first, end + 1) - 1)
+
     for _, line in groupby(range(len(sizes)), key=lambda number: text.words[number].line):
         first, *others = line
         end = first + len(others) + 1
-        last = first
+        last = reach(first, end)
+        yield first, last
         while last < end:
-            last = max(first + 1, bisect_right(before, before[first] + capacity, first, end + 1) - 1)
+            half = bisect_left(before, before[last] - capacity // 2, first + 1, last)
+            first = next(word for word in range(half, last + 1) if reach(word, end) > last)
+            last = reach(first, end)
             yield first, last
-            first = max(first + 1, bisect_left(before, before[last] - capacity // 2, first, last))
 
 
 def _window(text: TokenizedText, first: int, last: int, capacity: int) -> TokenizedText:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import regex
 
-from model.preprocessing.links import LINK, NAMED_LISTS, is_link, may_have_links
+from model.preprocessing.links import GLUED, LINK, NAMED_LISTS, is_link, may_have_links
 from model.preprocessing.scripts import cut_by_script, needs_cutting
 from model.preprocessing.visible_text import read_visible, visible
 
@@ -23,12 +23,13 @@ _WORD = r"""
       (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
     | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{M}\p{N}])                   # emoticon
     | (?:\p{N}(?!\uFE0F?\u20E3))++(?:[.,](?:\p{N}(?!\uFE0F?\u20E3))++)*+\p{M}*   # number, ends before a keycap
-    | (?P<letters>[\p{L}_](?:[\p{L}\p{M}_]|\p{N}(?!\uFE0F?\u20E3))*+)       # then digits too
+    | (?P<letters>[\p{L}_](?:(?!GLUED)[\p{L}\p{M}_]|\p{N}(?!\uFE0F?\u20E3))*+)   # then digits too
     | \S\p{M}*                                                         # anything else, with its combining marks
 """
+_SIGNS = ("@", "#")
 _FLAGS = regex.VERBOSE | regex.VERSION1
-_WORDS = regex.compile(_WORD, _FLAGS)
-_WORDS_AND_LINKS = regex.compile(rf"(?P<link>{LINK}) | {_WORD}", _FLAGS, **NAMED_LISTS)
+_WORDS = regex.compile(_WORD.replace("(?!GLUED)", ""), _FLAGS)
+_WORDS_AND_LINKS = regex.compile(rf"(?P<link>{LINK}) | {_WORD}".replace("GLUED", GLUED), _FLAGS, **NAMED_LISTS)
 _LINE_BREAK = regex.compile(r"\r\n|[\n\v\f\r\x85\u2028\u2029]")
 
 
@@ -67,10 +68,13 @@ def join_words(words: Sequence[str], line_starts: Collection[int] = ()) -> list[
     """Place already split words in ``" ".join(words)``; ``line_starts`` are the words that begin a new line."""
     placed = []
     start = line = 0
+    before = ""
     for position, word in enumerate(words):
         line += position in line_starts
-        read = visible(word)
-        placed.append(Word(word, start, start + len(word), read, line, is_link(read)))
+        sign = before if before in _SIGNS else ""  # a handle's underscores and periods are its own
+        read = visible(sign + word).removeprefix(sign)
+        placed.append(Word(word, start, start + len(word), read, line, not sign and is_link(read)))
+        before = word
         start += len(word) + 1
     return placed
 

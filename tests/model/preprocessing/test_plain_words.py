@@ -25,7 +25,7 @@ _PLAIN = regex.compile(
 _SPECIAL = regex.compile(
     r"""
       &\#?\w+;                                                 # an HTML entity
-    | (?<![@\#]\ ?|\w)_[^\W_]                                  # perhaps emphasis
+    | (?<![@\#]\ ?|\w)_+[^\W_]                                 # perhaps emphasis
     | [\p{L}--[\p{Latin}\p{Greek}\p{Cyrillic}\p{Common}]]      # another script
     | [\p{Alphabetic}--[\p{L}\p{M}\p{N}]]                      # letters in boxes and circles
     | [\p{DI}--\uFE0F] | (?<!\p{Emoji})\uFE0F                  # what shows nothing

@@ -64,7 +64,15 @@ def test_best_window_shows_most_around(processor: SMNERProcessor, start: int, en
     assert best_window(windows, start, end) == window
 
 
-def test_too_long_a_word_is_cut_off(processor: SMNERProcessor) -> None:
+def test_a_word_beyond_the_window_is_cut_off(processor: SMNERProcessor) -> None:
     _, windows = windows_of(processor, f"a {'ab' * 20} c")
     assert [len(window.input_ids) for window in windows] == [3, 12, 3]
     assert windows[1].word_ends == [10]
+
+
+def test_every_window_has_new_words(processor: SMNERProcessor) -> None:
+    """Before a word that does not fit beside others there once was a window for each word."""
+    _, windows = windows_of(processor, ("a " * 8 + "ab" * 5 + " ") * 5)
+    lasts = [window.first + len(window.words) for window in windows]
+    assert lasts == sorted(set(lasts))
+    assert len(windows) <= 4 * 5

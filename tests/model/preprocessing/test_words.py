@@ -38,6 +38,17 @@ PIECES = st.sampled_from(
         *["\xad", "\u2060", "\u202e", "\u2066", "\u034f", "\U000e0100", "\u3164"],
         *["𝐍𝐨𝐫𝐚", "Ｏｓｌｏ", "ﬁne", "Ⓝ", "ｶﾞ", "㍻", "½", "™", "：", "Ⅷ", "ﷺ"],
         *["トヨタの", "서울에서", "ខ្ញុំ", "ກິນ", "さくらー", "_Madrid_", "_a", "b_", "Δelta", "नمस्ते", "مرحبا_1"],
+        *[
+            "あ\U0001b001の",
+            "ก\U0001e8d0",
+            "\U0001b001",
+            "각",
+            "\x02",
+            "__Bold__",
+            "&notanentity;",
+            "ⓂⒶ",
+            "「https://x.y/z」",
+        ],
         *["paris.fr", "pic.twitter.com/a", "jane@nasa.gov", "FTP://x.y", "Jr.And", "@nba.com", "&amp;#39;"],
         *[" ", "  ", "\t", "\n", "\xa0", "\u2003", "\u3000"],
         *["\x00", "\x07", "\x1f", "\x7f", "\ufeff", "\x85"],
@@ -63,7 +74,11 @@ def test_words_cover_all_that_can_be_seen(text: str) -> None:
     covered = [i for word in split_words(text) for i in range(word.start, word.end)]
     assert covered == sorted(set(covered))
     left_out = "".join(character for i, character in enumerate(text) if i not in set(covered))
-    assert not re.sub(f"&nbsp;|&shy;|[_\u200d{UNSEEN}{''.join(WHITE_SPACE)}]", "", left_out)
+    assert not re.sub(
+        f"&nbsp;|&shy;|[_\\x00-\\x08\\x0e-\\x1f\\x7f\u200d{UNSEEN}{''.join(WHITE_SPACE)}]",
+        "",
+        left_out,
+    )
     inside = "".join(text[word.start] + text[word.end - 1] for word in split_words(text))
     assert not WHITE_SPACE.intersection(inside)
 
@@ -178,6 +193,11 @@ def test_twitter_2017_tokens_are_single_words(shared_data: Path) -> None:
         "aa.bb." * 4_000,
         "&" * 20_000,
         "&a" * 10_000,
+        "mailto:" * 3_000,
+        "http://" + "(" * 20_000,
+        "http://" + "().(" * 5_000,
+        "http://" + "(a)" * 7_000 + ".",
+        "_" + "a_" * 10_000,
         "_a" * 10_000,
         "_a " * 7_000,
         "\xad" * 20_000,
@@ -255,6 +275,7 @@ def test_words_show_what_a_reader_sees(text: str, words: list[tuple[str, str]]) 
         ("ខ្ញុំទៅភ្នំពេញ", "ខ្ញុំ ទៅ ភ្នំពេញ"),
         ("ຂ້ອຍໄປວຽງຈັນ", "ຂ້ອຍ ໄປ ວຽງຈັນ"),
         ("SMSمرحبا", "SMS مرحبا"),
+        ("あ\U0001b001の", "あ \U0001b001 の"),  # ICU counts UTF-16 units
         ("Δelta", "Δelta"),
     ],
 )
@@ -277,8 +298,26 @@ def test_words_know_their_line() -> None:
         ("(pic.twitter.com/AbC123)", "pic.twitter.com/AbC123"),
         ("paris.fr PARIS.FR bbc.co.uk/news", "paris.fr PARIS.FR bbc.co.uk/news"),
         ("a t.co/x…", "t.co/x…"),
+        # text that follows or comes before without a space
+        ("Ohiohttps://t.co/x 東京タワーhttps://t.co/y", "https://t.co/x https://t.co/y"),
+        ("トヨタのpic.twitter.com/x", "pic.twitter.com/x"),
+        (
+            "「https://nasa.gov/a」です «https://nasa.gov/b» （https://nasa.gov/c）",
+            "https://nasa.gov/a https://nasa.gov/b https://nasa.gov/c",
+        ),
+        ("https://t.co/abcトヨタ https://nasa.gov/d。東京", "https://t.co/abc https://nasa.gov/d"),
+        ("https://ja.wikipedia.org/wiki/東京タワー", "https://ja.wikipedia.org/wiki/東京タワー"),
+        ("(https://en.wikipedia.org/wiki/Paris_(city))", "https://en.wikipedia.org/wiki/Paris_(city)"),
+        ("mailto:jane@nasa.gov mailto:", "mailto:jane@nasa.gov"),
         ("Jr.And U.S.A 3.5km end.Next love.it 10.30.am will.i.am @nba.com node.js and/or", ""),
     ],
 )
 def test_links_are_whole_words(text: str, links: str) -> None:
     assert " ".join(word.text for word in split_words(text) if word.is_link) == links
+
+
+def test_joined_handles_keep_their_underscores() -> None:
+    """As in raw text, where the sign stands before them."""
+    words = join_words(["@", "_Madrid_", "#", "nasa.gov", "_Madrid_", "nasa.gov"])
+    assert [word.visible for word in words] == ["@", "_Madrid_", "#", "nasa.gov", "Madrid", "nasa.gov"]
+    assert [word.is_link for word in words] == [False, False, False, False, False, True]
