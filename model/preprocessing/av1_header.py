@@ -1,4 +1,4 @@
-"""Reads the largest size of a picture from its AV1 sequence headers (AV1 specification, sections 5.3 to 5.5)."""
+"""Reads the sizes of a picture from its AV1 sequence headers (AV1 specification, sections 5.3 to 5.5)."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,12 @@ _MAX_UNITS = 1000  # of a picture; a few are usual
 _MAX_HEADER = 128  # bytes
 
 
-def sequence_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by the largest of the sequence headers in ``data``; None if there is none."""
-    sizes = [_size(unit) for kind, unit in _units(data) if kind == _SEQUENCE_HEADER]
-    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+def sequence_sizes(data: bytes | memoryview) -> list[tuple[int, int]]:
+    """Width and height by each of the sequence headers in ``data``; a picture may be as large as the largest."""
+    return [_size(unit) for kind, unit in _units(data) if kind == _SEQUENCE_HEADER]
 
 
-def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _units(data: bytes | memoryview) -> Iterator[tuple[int, bytes]]:
     """Type and beginning of each unit (OBU) of a picture."""
     position = 0
     for _ in range(_MAX_UNITS):
@@ -24,11 +23,11 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
         size = len(data) - position
         if header & 2:
             size, position = _leb128(data, position)
-        yield header >> 3 & 15, data[position : position + min(size, _MAX_HEADER)]
+        yield header >> 3 & 15, bytes(data[position : position + min(size, _MAX_HEADER)])
         position += size
 
 
-def _leb128(data: bytes, position: int) -> tuple[int, int]:
+def _leb128(data: bytes | memoryview, position: int) -> tuple[int, int]:
     """The number, and where it ends."""
     value = 0
     for i, byte in enumerate(data[position : position + 8]):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
 from model.preprocessing import jpeg_segments, png_chunks, webp_chunks
-from model.preprocessing.avif_size import coded_sizes
+from model.preprocessing.avif_size import check_extents, coded_sizes
 from model.preprocessing.file_types import is_avif, name_file_type
 from model.preprocessing.image_scaling import BAND_PIXELS, to_square
 from model.preprocessing.image_sources import ImageSource, image_content
@@ -134,6 +134,8 @@ def _digest(content: bytes, max_pixels: int) -> bytes:
 def _open(content: bytes, max_pixels: int) -> Image.Image:
     """Read the header and check format, size and scans, without decoding."""
     try:
+        if content[4:8] == b"ftyp":  # AVIF and its kin
+            check_extents(content)
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
         raise ImageTooLarge(pixels=f"more than {Image.MAX_IMAGE_PIXELS}", limit=max_pixels) from error
