@@ -6,8 +6,8 @@ number. Without the end marker it waits for more bytes, although the pixels may 
 
 import random
 import re
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator
+from itertools import islice, product
 from typing import NamedTuple
 
 SIGNATURE = b"\xff\xd8\xff"
@@ -20,6 +20,7 @@ _HAS_LENGTH = {*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xF0), 0xFE}
 _FRAMES = {0xC0: False, 0xC1: False, 0xC2: True}  # whether it is progressive
 _SCAN, _END = 0xDA, 0xD9
 _JFIF, _EXIF, _ADOBE, _COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
+_MAX_SEGMENTS = 250_000  # the largest photos have a few thousand; each takes a microsecond
 _MAX_EXIF_SEGMENTS = 100
 _MAX_COMPLETED_SCANS = 33  # a completed file is decoded three times
 _COEFFICIENTS = range(64)  # of a block
@@ -55,9 +56,16 @@ def _matters(segment: _Segment) -> bool:
 
 
 def _segments(content: bytes) -> Iterator[_Segment]:
-    """The segments up to the end marker, those of scans without their data; ends early at one that is damaged."""
+    """The segments up to the end marker, those of scans without their data; ends early at one that is damaged.
+
+    Raises:
+        ValueError: there are too many.
+    """
     position = 2
-    while match := _MARKER.search(content, position):
+    for _ in range(_MAX_SEGMENTS):
+        match = _MARKER.search(content, position)
+        if match is None:
+            return
         start, marker = match.start(), content[match.end() - 1]
         if marker == _END:
             yield _Segment(marker, start, match.end(), b"")
@@ -67,6 +75,7 @@ def _segments(content: bytes) -> Iterator[_Segment]:
         if marker not in _HAS_LENGTH or size < 2 or position > len(content):
             return
         yield _Segment(marker, start, position, content[start + 4 : position])
+    raise ValueError(f"more than {_MAX_SEGMENTS} segments")
 
 
 def has_end(content: bytes) -> bool:
@@ -83,8 +92,7 @@ def completions(content: bytes) -> tuple[bytes, ...]:
     Returns:
         Nothing if this cannot tell, since the file lacks a scan or has too many.
     """
-    segments = list(_segments(content))
-    if not _has_all_scans(segments):
+    if not _has_all_scans(_segments(content)):
         return ()
     data = content
     if content.endswith(b"\0\0"):  # padding; a single zero may be data, as it is after FF
@@ -110,18 +118,25 @@ def _noise() -> bytes:
     return b"\xb5" + b"".join(part + bytes([0xFF, 0xD0 + restart]) for restart, part in enumerate(data))
 
 
-def _has_all_scans(segments: Sequence[_Segment]) -> bool:
+def _has_all_scans(segments: Iterable[_Segment]) -> bool:
     """Whether every coefficient of every component comes with its last bit (ITU-T T.81, B.2.3 and G.1.1.1)."""
-    expected: set[tuple[int, int]] = set()
+    chosen = (segment for segment in segments if segment.marker in _FRAMES or segment.marker == _SCAN)
+    frame = next(chosen, None)
+    scans = list(islice(chosen, _MAX_COMPLETED_SCANS + 1))  # counted before they are read
+    if frame is None or frame.marker not in _FRAMES or len(scans) > _MAX_COMPLETED_SCANS:
+        return False
+    if any(scan.marker != _SCAN for scan in scans):
+        return False  # libjpeg reads no second frame
+    bits = _last_bits(scans, progressive=_FRAMES[frame.marker])
+    expected = set(product(set(frame.payload[6::3]), _COEFFICIENTS))
+    return bool(expected) and all(bits.get(key) == 0 for key in expected)
+
+
+def _last_bits(scans: Iterable[_Segment], *, progressive: bool) -> dict[tuple[int, int], int]:
+    """The lowest bit that has come of each component's coefficients."""
     bits: dict[tuple[int, int], int] = {}
-    progressive = False
-    for marker, _, _, payload in segments:
-        if marker in _FRAMES:
-            progressive = _FRAMES[marker]
-            expected = set(product(payload[6::3], _COEFFICIENTS))
-        elif marker == _SCAN and len(payload) >= 4:
-            components, (first, last, approximation) = payload[1:-3:2], payload[-3:]
-            band = range(first, last + 1) if progressive else _COEFFICIENTS
-            bits |= dict.fromkeys(product(components, band), approximation & 15 if progressive else 0)
-    scans = sum(segment.marker == _SCAN for segment in segments)
-    return scans <= _MAX_COMPLETED_SCANS and bool(expected) and all(bits.get(key) == 0 for key in expected)
+    for payload in (scan.payload for scan in scans if len(scan.payload) >= 4):
+        first, last, approximation = payload[-3:]
+        band = range(first, last + 1) if progressive else _COEFFICIENTS
+        bits |= dict.fromkeys(product(set(payload[1:-3:2]), band), approximation & 15 if progressive else 0)
+    return bits

@@ -1,5 +1,7 @@
 import io
 import time
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +120,52 @@ def test_a_missing_scan_is_noticed() -> None:
     assert not completions(whole[:cut])
     with pytest.raises(UnreadableImage):
         read_image(whole[: whole.rindex(b"\xff\xc4", 0, cut)], size=16)
+
+
+SCAN = JPEG[JPEG.index(b"\xff\xda") :][:14]
+FRAME = JPEG[JPEG.index(b"\xff\xc0") :][:19]
+UNFINISHED = {
+    "long scans": segment(0xDA, bytes(range(256)) * 255),
+    "long frames": segment(0xC2, bytes(65_000)),
+    "frames of 256 components": segment(
+        0xC2, b"\x08\0\x01\0\x01\xff" + b"".join(bytes([i, 17, 0]) for i in range(256))
+    ),
+    "34 scans": FRAME + SCAN * 34,
+    "a second frame": FRAME + SCAN + FRAME,
+    "a scan before its frame": SCAN + FRAME,
+    "a frame alone": FRAME,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", UNFINISHED)
+def test_odd_scans_are_not_completed(kind: str) -> None:
+    """Long scans took 1.7 s a megabyte, since they were counted last."""
+    unit = UNFINISHED[kind]
+    started = time.process_time()
+    assert not completions(JPEG[:2] + unit * (1 if len(unit) < 700 else 2**22 // len(unit)))
+    assert time.process_time() - started < 1
+    assert completions(JPEG[:2] + FRAME + SCAN * 33)
+
+
+def test_empty_segments_cost_no_memory() -> None:
+    """A list of them took 65 times the file."""
+    content = JPEG[:2] + FRAME + segment(0xDB, b"") * 50_000 + SCAN
+    tracemalloc.start()
+    assert completions(content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * len(content)
+
+
+@pytest.mark.parametrize("read", [without_metadata, completions])
+def test_too_many_segments_are_refused(read: Callable[[bytes], object]) -> None:
+    """Ten megabytes of them took seconds."""
+    content = JPEG[:2] + segment(0xFE, b"") * 2_500_000 + JPEG[2:]
+    started = time.process_time()
+    with pytest.raises(ValueError, match="more than 250000 segments"):
+        read(content)
+    assert time.process_time() - started < 2
 
 
 def test_a_whole_file_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
