@@ -48,13 +48,13 @@ class Unauthorized(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """The body is too long; ``size`` is what the client announced, or what arrived before reading stopped."""
+    """The body, or one post ``of`` it, is too long; ``size`` is announced, or what arrived before reading stopped."""
 
     code = "body_too_large"
 
-    def __init__(self, *, size: int, limit: int, announced: bool) -> None:
+    def __init__(self, *, size: int, limit: int, announced: bool, of: str = "request body") -> None:
         extent = "" if announced else "at least "
-        super().__init__(f"the request body has {extent}{size} bytes; the limit is {limit}")
+        super().__init__(f"the {of} has {extent}{size} bytes; the limit is {limit}")
 
 
 class ImageFileTooLarge(ServiceError):

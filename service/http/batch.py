@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from model import InvalidPost
 from service.errors import ServiceError
-from service.http.bodies.json_posts import BATCH_KEYS, Item, to_post
+from service.http.bodies.json_posts import Item
 from service.http.dependencies import (
     KEY_REQUIRED,
     QUERY_CHECKED,
@@ -41,10 +41,11 @@ Send a JSON object with `posts`, an array of posts as `POST /recognize` takes th
 curl http://localhost:8000/recognize/batch --json '{"posts": [{"id": 1, "text": "Kawhi Leonard is in Toronto"}]}'
 ```
 
-`/info` has the limits: `request_posts` posts in a body of `batch_body_bytes`; each text and photo may be as large as
-in a request of its own. The answers are in the order of the posts. A post that is wrong, too late or refused gets an
-`error`, a problem document as in `POST /recognize`, and costs no other post. Only what is wrong with the body as a
-whole is answered with a problem: no JSON, no `posts`, too many of them.
+`/info` has the limits: `request_posts` posts in a body of `batch_body_bytes`; each post, its text and its photo may be
+as large as in a request of its own. The answers are in the order of the posts. A post that is wrong, too late or
+refused gets an `error`, a problem document as in `POST /recognize`, and costs no other post; without its `id` if it is
+no JSON. Only what is wrong with the body as a whole is answered with a problem: no JSON around the posts, no `posts`,
+too many of them.
 
 The posts of a batch are answered a few at a time, so that it keeps nobody else waiting: wait for one answer rather
 than send several batches at once. All have the same deadline, which begins with the request.
@@ -122,8 +123,9 @@ class _Batch:
             self._state.metrics.count_stages(stage_times)
 
     async def _recognize(self, index: int, stage_times: StageTimes) -> Mapping[str, Any]:
-        with await self._permit.admit_post(self._items[index].size) as permit:
-            post = to_post(self._items[index].value, self._state.settings, keys=BATCH_KEYS)
+        item = self._items[index]
+        with await self._permit.admit_post(item.size) as permit:
+            post = item.take()
             recognized = await self._state.pipeline.recognize(
                 post.text,
                 post.image,

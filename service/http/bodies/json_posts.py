@@ -4,9 +4,10 @@ import binascii
 import re
 from codecs import BOM_UTF8
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
-from service.errors import MalformedRequest
+from service.errors import MalformedRequest, ServiceError
 from service.http.bodies.body import QUOTED, Body, MediaType
 from service.http.bodies.json_cutter import Cutter
 from service.http.bodies.json_text import JSONObject, check_string, check_value, parse_json, type_of
@@ -21,22 +22,31 @@ BATCH_KEYS = ("id", *KEYS)
 _NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\r\n]")
 
 
-class Item(NamedTuple):
-    """A post of a batch as it was parsed, and the bytes that it took; not an object if the client sent another."""
+@dataclass(slots=True)
+class Item:
+    """A post of a batch.
 
-    value: Any
+    Attributes:
+        identity: ``{"id": …}`` to repeat in the answer; empty if the post has none, or one that cannot be repeated.
+        size: the bytes of JSON that it took.
+        content: the post, or what is wrong with it; None once it was taken.
+    """
+
+    identity: Mapping[str, Any]
     size: int
+    content: PostContent | ServiceError | None = field(repr=False)
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """``{"id": …}`` to repeat in the answer; empty if the post has none, or one that cannot be repeated."""
-        if not isinstance(self.value, dict) or "id" not in self.value:
-            return {}
-        try:
-            check_value(self.value["id"], of="the id")
-        except MalformedRequest:
-            return {}
-        return {"id": self.value["id"]}
+    def take(self) -> PostContent:
+        """Hand over the post without keeping it.
+
+        Raises:
+            ServiceError: it is not as documented, or exceeds a limit.
+        """
+        content, self.content = self.content, None
+        if isinstance(content, ServiceError):
+            raise content
+        assert content is not None, "it was taken before"
+        return content
 
 
 async def read_json(body: Body, media_type: MediaType, limits: Settings) -> PostContent:
@@ -46,34 +56,76 @@ async def read_json(body: Body, media_type: MediaType, limits: Settings) -> Post
         ServiceError: it is not as documented, or exceeds a limit.
     """
     _check_charset(media_type)
-    cutter = Cutter(depth=0)
-    objects = [parse_json(cut) async for chunk in body.chunks() for cut in cutter.feed(chunk)]
+    cutter = Cutter(depth=0, max_bytes=limits.max_body_bytes)
+    cuts = [cut async for chunk in body.chunks() for cut in cutter.feed(chunk)]
     skeleton = _parse_skeleton(cutter)
-    post = objects[0] if objects else skeleton
-    return to_post(post, limits, keys=KEYS)
+    return _to_post(_parse_object(cuts[0]) if cuts else skeleton, limits, keys=KEYS)
 
 
 async def read_batch(body: Body, limits: Settings) -> list[Item]:
-    """Read a body of many posts; what is wrong with one of them is found by :func:`to_post`.
+    """Read a body of many posts, whatever is wrong with some of them.
 
     Raises:
         ServiceError: the body is not as documented, or exceeds a limit.
     """
     _check_charset(body.media_type(MEDIA_TYPE))
-    cutter = Cutter(depth=2)
+    cutter = Cutter(depth=2, max_bytes=limits.max_body_bytes)
     objects: list[Item] = []
+    count = 0
     async for chunk in body.chunks():
         for cut in cutter.feed(chunk):
-            objects.append(Item(parse_json(cut, of=f"post {len(objects) + 1}"), len(cut)))
-            _check_count(len(objects), limits)
+            count += 1
+            if count <= limits.max_request_posts:
+                objects.append(_read_item(cut, limits))
+        if count > limits.max_request_posts and not cutter.complete:
+            raise MalformedRequest(f"the body has at least {count} posts; the limit is {limits.max_request_posts}")
     posts = _posts_of(_parse_skeleton(cutter))
-    _check_count(len(posts), limits)
+    if len(posts) > limits.max_request_posts:
+        raise MalformedRequest(f"the body has {len(posts)} posts; the limit is {limits.max_request_posts}")
     cut_out = iter(objects)
-    return [next(cut_out) if isinstance(post, dict) else Item(post, 0) for post in posts]
+    return [next(cut_out) if isinstance(post, dict) else _to_item(post, 0, limits) for post in posts]
 
 
-def to_post(value: Any, limits: Settings, *, keys: Collection[str]) -> PostContent:
-    """The post that a JSON value stands for. Takes the image out of it, so that its base64 can be freed.
+def _read_item(cut: bytearray | ServiceError, limits: Settings) -> Item:
+    size = 0 if isinstance(cut, ServiceError) else len(cut)
+    try:
+        return _to_item(_parse_object(cut), size, limits)
+    except ServiceError as error:
+        return Item({}, size, _alone(error))
+
+
+def _parse_object(cut: bytearray | ServiceError) -> Any:
+    if isinstance(cut, ServiceError):
+        raise cut
+    return parse_json(cut, of="the post")
+
+
+def _to_item(value: Any, size: int, limits: Settings) -> Item:
+    identity = _identity(value)
+    try:
+        return Item(identity, size, _to_post(value, limits, keys=BATCH_KEYS))
+    except ServiceError as error:
+        return Item(identity, size, _alone(error))
+
+
+def _alone(error: ServiceError) -> ServiceError:
+    """The error without what would keep the post's text in memory."""
+    error.__context__ = error.__traceback__ = None
+    return error
+
+
+def _identity(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or "id" not in value:
+        return {}
+    try:
+        check_value(value["id"], of="the id")
+    except MalformedRequest:
+        return {}
+    return {"id": value["id"]}
+
+
+def _to_post(value: Any, limits: Settings, *, keys: Collection[str]) -> PostContent:
+    """The post that a JSON value stands for.
 
     Raises:
         ServiceError: it is not as documented, or exceeds a limit.
@@ -83,7 +135,7 @@ def to_post(value: Any, limits: Settings, *, keys: Collection[str]) -> PostConte
     value.check_keys(keys, of="the post")
     if "id" in value:
         check_value(value["id"], of="the id")
-    text, image = value.get("text"), value.pop("image", None)
+    text, image = value.get("text"), value.get("image")
     if "text" in value:
         _check_text(text)
     return PostContent.checked(text, None if image is None else _decode_image(image, limits), limits)
@@ -112,11 +164,6 @@ def _posts_of(body: Any) -> list[Any]:
     if not posts:
         raise MalformedRequest("the body has 0 posts; it must have at least 1")
     return posts
-
-
-def _check_count(count: int, limits: Settings) -> None:
-    if count > limits.max_request_posts:
-        raise MalformedRequest(f"the body has at least {count} posts; the limit is {limits.max_request_posts}")
 
 
 def _check_text(text: Any) -> None:

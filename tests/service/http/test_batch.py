@@ -135,6 +135,18 @@ def test_problem_of_the_whole_is_one_problem(shared: Running, body: bytes, statu
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    "bad", [b'"id": 1e400', b'"text": "caf\xe9"', b'"a": [' + b"{}," * 3000 + b"0]", b'"text": tru']
+)
+def test_post_that_is_no_json_costs_no_other(shared: Running, bad: bytes) -> None:
+    """It was a problem of the whole batch."""
+    body = b'{"posts": [{"id": 1, "text": "Toronto"}, {' + bad + b'}, {"id": 3, "text": "Toronto"}]}'
+    answer = shared.client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+    found = answer.json()["results"]
+    assert codes(found) == [None, "malformed_request", None]
+    assert [result.get("id") for result in found] == [1, None, 3]
+
+
 def test_form_is_no_batch(shared: Running) -> None:
     answer = shared.client.post(PATH, files=[("text", (None, "hi"))])
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import (
+    BodyTooLarge,
     EmptyImage,
     EmptyText,
     ImageFileTooLarge,
@@ -15,9 +16,9 @@ from service.errors import (
     ServiceError,
     TextTooLong,
 )
-from service.http.bodies.json_posts import BATCH_KEYS, Item, to_post
+from service.http.bodies.json_posts import Item
 from service.http.bodies.post_content import PostContent
-from tests.service.http.bodies.arrival import JSON_TYPE, LIMITS, cut_up, read, read_posts
+from tests.service.http.bodies.arrival import JSON_TYPE, cut_up, read, read_posts
 
 IMAGE = bytes(range(256))
 ENCODED = base64.b64encode(IMAGE).decode()
@@ -121,9 +122,11 @@ def posts_of(*posts: Any) -> list[Item]:
 
 
 def test_batch_keeps_the_order_of_its_posts() -> None:
-    items = posts_of({"text": "a"}, "no post", {"text": "b", "id": None})
-    assert [item.value for item in items] == [{"text": "a"}, "no post", {"text": "b", "id": None}]
-    assert [item.size for item in items] == [13, 0, 25]
+    first, second, third = posts_of({"text": "a"}, "no post", {"text": "b", "id": None})
+    assert [item.size for item in (first, second, third)] == [13, 0, 25]
+    assert (first.take(), third.take()) == (PostContent("a", None), PostContent("b", None))
+    with pytest.raises(MalformedRequest, match="the post is a string; it must be an object"):
+        second.take()
 
 
 @pytest.mark.parametrize(
@@ -137,12 +140,18 @@ def test_batch_keeps_the_order_of_its_posts() -> None:
         (b'{"posts": [{"text": "a"}], "post": [{}]}', "a key 'post'; allowed are posts"),
         (b'{"posts": [{"text": "a"}], "posts": [{"text": "b"}]}', "the key posts more than once"),
         (b'{"posts": [{"text": "a"},]}', "not JSON"),
-        (b'{"posts": [{"text": tru}]}', "post 1 is not JSON"),
-        (b'{"posts": [{}, {"text": NaN}]}', "post 2 is not JSON"),
-        (b'{"posts": [{]}', "post 1 is not JSON|ends too early"),
+        (b'{"posts": [{]}', "ends too early"),
         (b'{"posts": [{}, {}, {}, {', "ends too early"),
-        (b'{"posts": [{}, {}, {}, {}', "at least 4 posts; the limit is 3"),
-        (b'{"posts": [1, 2, 3, 4]}', "at least 4 posts; the limit is 3"),
+        (b'{"posts": [{}, {}, {}, {}', "has at least 4 posts; the limit is 3"),
+        (b'{"posts": [{}, {}, {}, {}]}', "has 4 posts; the limit is 3"),
+        (b'{"posts": [{}, 1, {}, 2, {}, {}]}', "has 6 posts; the limit is 3"),
+        (b'{"posts": [1, 2, 3, 4]}', "has 4 posts; the limit is 3"),
+        (b'{"posts": [' + b"1," * 600 + b"1]}", "500 JSON strings, brackets and commas that are not part of a post"),
+        (
+            b'{"posts": [{}], "' + b"k" * 10_000 + b'": 1}',
+            "at least .* bytes that are not part of a post; the limit is 10000",
+        ),
+        (b'{"posts": ["' + b"a" * 10_000 + b'"]}', "at least .* bytes that are not part of a post"),
     ],
 )
 def test_malformed_batch_is_refused(body: bytes, reason: str) -> None:
@@ -156,17 +165,54 @@ def test_batch_is_json_only() -> None:
 
 
 @pytest.mark.parametrize("value", ["a post", None, {"text": "a", "ID": 1}, {"text": "a", "id": "\ud800"}])
-def test_bad_post_is_found_later(value: Any) -> None:
+def test_bad_post_is_found_when_it_is_taken(value: Any) -> None:
     (item,) = posts_of(value)
     with pytest.raises(MalformedRequest):
-        to_post(item.value, LIMITS, keys=BATCH_KEYS)
+        item.take()
+
+
+@pytest.mark.parametrize(
+    ("post", "reason"),
+    [
+        (b'{"text": tru}', "the post is not JSON: Expecting value"),
+        (b'{"text": NaN}', "the post is not JSON: NaN is no JSON value"),
+        (b'{"text": "a", "id": 1e400}', "the post is not JSON: 1e400 is too large a number"),
+        (b'{"id": ' + b"9" * 1001 + b"}", "the post is not JSON: a number has 1001 digits; the limit is 1000"),
+        (b'{"text": "caf\xe9"}', "the post is not JSON: it is not UTF-8: .* at byte 13"),
+        (b'{"user": [' + b"1," * 600 + b"1]}", "the post has more than 500 JSON strings, brackets and commas"),
+        (b'{"text": ' + b"[" * 4000 + b"]" * 4000 + b"}", "the post has more than 500 JSON strings"),
+    ],
+)
+def test_post_that_is_no_json_costs_no_other(post: bytes, reason: str) -> None:
+    """One complete tweet among 32 was an error for all of them."""
+    before, bad, after = read_posts(b'{"posts": [{"text": "a"}, ' + post + b', {"id": 3, "text": "b"}]}')
+    assert bad.identity == {}
+    with pytest.raises(MalformedRequest, match=reason):
+        bad.take()
+    assert (before.take().text, after.take().text, after.identity) == ("a", "b", {"id": 3})
+
+
+def test_post_is_as_large_as_a_request_of_its_own() -> None:
+    """Parsed, each byte takes up to nine; a batch could be one post of 64 MiB."""
+    large, small = posts_of({"text": "😀" + "a" * 12_000}, {"text": "a"})
+    with pytest.raises(BodyTooLarge, match=r"the post has at least 1\d+ bytes; the limit is 10000"):
+        large.take()
+    assert small.take().text == "a"
+
+
+@pytest.mark.parametrize("post", [b'{"text": "' + b"a" * 101 + b'"}', b'{"text": "caf\xe9"}', b'{"text": "a" "b"}'])
+def test_bad_post_is_not_kept(post: bytes) -> None:
+    """Only what is wrong with it; an emoji in it made it four times as large until it was answered."""
+    (item,) = read_posts(b'{"posts": [' + post + b"]}")
+    assert isinstance(item.content, ServiceError)
+    assert item.content.__context__ is item.content.__cause__ is item.content.__traceback__ is None
 
 
 @pytest.mark.parametrize("identity", [0, None, "a", [1, {"b": None}], "🏀"])
 def test_id_is_any_value(identity: Any) -> None:
     (item,) = posts_of({"text": "a", "id": identity})
     assert item.identity == {"id": identity}
-    assert to_post(item.value, LIMITS, keys=BATCH_KEYS) == PostContent("a", None)
+    assert item.take() == PostContent("a", None)
 
 
 def test_id_that_cannot_be_repeated_is_left_out() -> None:
@@ -174,8 +220,8 @@ def test_id_that_cannot_be_repeated_is_left_out() -> None:
     assert [item.identity for item in items] == [{}, {}, {}]
 
 
-def test_image_is_taken_out_of_its_post() -> None:
-    """Otherwise the base64 would be kept beside the photo that it stands for."""
+def test_post_is_not_kept_once_it_is_taken() -> None:
+    """Otherwise all photos of a batch would be in memory until the last one is answered."""
     (item,) = posts_of({"text": "a", "image": ENCODED})
-    assert to_post(item.value, LIMITS, keys=BATCH_KEYS).image == IMAGE
-    assert item.value == {"text": "a"}
+    assert item.take().image == IMAGE
+    assert item.content is None
