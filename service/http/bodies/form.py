@@ -30,6 +30,7 @@ _ENCODINGS = {
     "Content-Transfer-Encoding": ("7bit", "8bit", "binary", "identity", ""),
     "Content-Encoding": ("identity", ""),
 }
+_READ_HEADERS = ("Content-Disposition", "Content-Type", *_ENCODINGS)  # whatever else a part has is ignored
 _UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
@@ -51,7 +52,9 @@ async def read_form(body: Body, parameters: Mapping[bytes, bytes], limits: Setti
     async for chunk in body.chunks():
         form.write(preamble.strip(chunk))
     if not preamble.passed:
-        raise MalformedRequest("no line of the form is the boundary that the Content-Type names")
+        raise MalformedRequest(
+            "no line of the form is the boundary that the Content-Type names; lines end with CR and LF"
+        )
     if not form.complete:
         raise MalformedRequest("the form ends before its closing boundary")
     return PostContent.checked(_text(form.parts.get("text")), _image(form.parts.get("image")), limits)
@@ -110,7 +113,12 @@ class _Form:
         self._value += data[start:end]
 
     def _on_header_end(self) -> None:
-        self._headers[self._header.lower()] = self._value
+        name = self._header.lower()
+        if name in self._headers and name.decode("latin-1") in map(str.lower, _READ_HEADERS):
+            raise MalformedRequest(
+                f"part {len(self.parts) + 1} of the form has the header {name.decode()} more than once"
+            )
+        self._headers[name] = self._value
         self._header = self._value = b""
 
     def _on_headers_finished(self) -> None:

@@ -2,19 +2,24 @@
 
 import re
 
+_OPENING = b"\r\n"  # as if a line ended where the body begins; whatever is kept later begins with LF
+
 
 class Preamble:
     """Drops everything before the first boundary, and the white space behind that boundary (RFC 2046, 5.1.1).
+
+    Lines of the preamble may end with LF alone. A closing boundary can be the first one only where the body begins;
+    behind a preamble it means that the first one was not recognized.
 
     It keeps no more than the length of a boundary, however long the preamble or the white space is.
     """
 
     def __init__(self, boundary: bytes) -> None:
         self._boundary = b"--" + boundary
-        line = re.escape(b"\r\n" + self._boundary)
-        self._line = re.compile(line + rb"(?:[ \t]*\r\n|--)")
-        self._unfinished_line = re.compile(line + rb"(?P<padding>[ \t]*)(?P<end>\r?|-)\Z")
-        self._held = b"\r\n"  # the boundary may open the body
+        line = rb"\n" + re.escape(self._boundary)
+        self._line = re.compile(line + rb"[ \t]*\r\n|\A\r" + line + rb"--")
+        self._unfinished_line = re.compile(line + rb"(?P<padding>[ \t]*)(?P<end>\r?)\Z")
+        self._held = _OPENING
         self.passed = False
 
     def strip(self, chunk: bytes) -> bytes:
@@ -25,8 +30,14 @@ class Preamble:
         if found := self._line.search(held):
             self.passed, self._held = True, b""
             return self._boundary + held[found.end() - 2 : found.end()] + held[found.end() :]
-        if unfinished := self._unfinished_line.search(held):
-            self._held = b"\r\n" + self._boundary + unfinished["padding"][:1] + unfinished["end"]
-        else:
-            self._held = held[-len(self._boundary) - 1 :]
+        self._held = self._unfinished(held)
         return b""
+
+    def _unfinished(self, held: bytes) -> bytes:
+        """What may be the beginning of the first boundary's line."""
+        if (_OPENING + self._boundary + b"--").startswith(held):
+            return held
+        if line := self._unfinished_line.search(held):
+            return b"\n" + self._boundary + line["padding"][:1] + line["end"]
+        _, line_feed, rest = held[-len(self._boundary) - 1 :].rpartition(b"\n")
+        return line_feed + rest if line_feed else b""

@@ -85,6 +85,8 @@ def test_text_length_is_in_code_points() -> None:
         (b"", "no line of the form is the boundary"),
         (b"nothing of the kind", "no line of the form is the boundary"),
         (TEXT.replace(b"xx", b"yy"), "no line of the form is the boundary"),
+        ((TEXT + END).replace(b"\r\n", b"\n"), "no line of the form is the boundary .* lines end with CR and LF"),
+        (b"see\r" + TEXT + END, "no line of the form is the boundary"),
         (b"--xx\r\nBad Header\r\n\r\n" + END, "not a valid multipart form"),
         (
             b"--xx\r\n" + b"A: 1\r\n" * 100 + b"\r\n" + END,
@@ -130,6 +132,26 @@ def test_encoded_part_is_refused_by_name(header: str) -> None:
         read(body + END)
     with pytest.raises(MalformedRequest, match=f"the {header} of the part named image is 'gzip'"):
         read(TEXT + IMAGE.replace(b"\r\n\r\n", f"\r\n{header.lower()}:gzip\r\n\r\n".encode()) + END)
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("Content-Transfer-Encoding", ("base64", "8bit")),
+        ("content-encoding", ("gzip", "identity")),
+        ("Content-Type", ("text/plain; charset=utf-16", "text/plain")),
+        ("Content-Disposition", ("form-data; name=image",)),
+    ],
+)
+def test_part_has_no_header_twice(header: str, values: tuple[str, ...]) -> None:
+    """The last one counted, so base64 was read as it is."""
+    lines = "".join(f"\r\n{header}: {value}" for value in values).encode()
+    with pytest.raises(MalformedRequest, match=f"part 2 of the form has the header {header.lower()} more than once"):
+        read(IMAGE + TEXT.replace(b"\r\n\r\n", lines + b"\r\n\r\n") + END)
+
+
+def test_part_may_repeat_other_headers() -> None:
+    assert read(TEXT.replace(b"\r\n\r\n", b"\r\nX-Hop: a\r\nX-Hop: b\r\n\r\n") + END).text == "hello"
 
 
 @pytest.mark.parametrize("encoding", ["7bit", "8BIT", "binary", "identity"])
@@ -179,7 +201,8 @@ PADDED = (TEXT + IMAGE + END).replace(b"--xx\r\n", b"--xx \t \r\n")
 
 
 @given(
-    cuts=st.lists(st.integers(0, 300), max_size=8), preamble=st.sampled_from([b"", b"\r\n", b"--x\r\n--xxx\r\nsee\r\n"])
+    cuts=st.lists(st.integers(0, 300), max_size=8),
+    preamble=st.sampled_from([b"", b"\r\n", b"see\n", b"--x\r\n--xxx\r\nsee\r\n"]),
 )
 def test_preamble_padding_and_epilogue_are_ignored(cuts: list[int], preamble: bytes) -> None:
     body = preamble + PADDED + b"\r\nan epilogue"

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -5,7 +6,7 @@ from service.http.bodies.preamble import Preamble
 from tests.service.http.bodies.arrival import cut_up
 
 pieces = st.sampled_from(
-    [b"\r\n", b"\r", b"\n", b"--", b"-", b"--xx", b"\r\n--xx", b"--xxy", b" ", b"\t", b"words", b"x"]
+    [b"\r\n", b"\r", b"\n", b"--", b"-", b"--xx", b"\n--xx", b"\r\n--xx", b"--xxy", b" ", b"\t", b"words", b"x"]
 )
 
 
@@ -26,6 +27,19 @@ def test_longer_line_is_no_boundary() -> None:
 
 def test_padding_is_dropped_before_the_line_ends() -> None:
     assert strip(b"--xx \t \r\nA \r\n", []) == b"--xx\r\nA \r\n"
+
+
+def test_lines_of_a_preamble_may_end_with_lf() -> None:
+    """The first boundary was overlooked, and the closing one taken for it: the post had no text."""
+    assert strip(b"see\n--xx\r\nA\r\n--xx--", []) == b"--xx\r\nA\r\n--xx--"
+    assert strip(b"\n--xx \r\nA", []) == b"--xx\r\nA"
+
+
+@pytest.mark.parametrize("first", [b"--xx\n", b"see --xx\r\n", b"see\r--xx\r\n", b"--xx;\r\n"])
+def test_closing_boundary_is_not_the_first(first: bytes) -> None:
+    body = first + b"A\r\n--xx--\r\n"
+    for cut in range(len(body)):
+        assert strip(body, [cut]) == b""
 
 
 def test_form_may_close_at_once() -> None:
