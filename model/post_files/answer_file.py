@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -96,6 +97,16 @@ def open_answers(output: str) -> Iterator[AnswerStream]:
             yield AnswerFile(file, compress=compress)
 
 
+def is_same_file(source: str, output: str) -> bool:
+    """Whether the answers would go into the file that the posts come from, under whatever names; ``-`` as elsewhere."""
+    try:
+        read = os.stat(0 if source == "-" else source)
+        written = os.stat(1 if output == "-" else output)
+    except OSError:
+        return False  # there is no output yet
+    return stat.S_ISREG(read.st_mode) and os.path.samestat(read, written)
+
+
 def _open_or_create(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o666)
 
@@ -117,7 +128,7 @@ def _no_answers(file: IO[bytes]) -> FileExistsError:
 
 @dataclass(slots=True)
 class _Whole:
-    """The part of a file that was not cut off: how many lines and bytes, and the beginning of what follows."""
+    """The part of a file that was not cut off: how many lines and bytes, and what follows, at least its beginning."""
 
     lines: int = 0
     size: int = 0
@@ -130,7 +141,8 @@ def _scan_lines(file: IO[bytes]) -> _Whole:
         last = chunk.rfind(b"\n") + 1
         if last:
             whole = _Whole(whole.lines + chunk.count(b"\n"), file.tell() - len(chunk) + last)
-        whole.rest = (whole.rest + chunk[last:])[:_BEGINNING_BYTES]
+    file.seek(whole.size)
+    whole.rest = file.read(_MAX_ANSWER_BYTES)
     return whole
 
 

@@ -56,6 +56,21 @@ def read_answer(line: bytes) -> EarlierAnswer | None:
 
 
 def begins_an_answer(beginning: bytes) -> bool:
-    """Whether the first bytes of a file, or of a line that was cut off, can be those of an answer."""
+    """Whether the first bytes of a file, or of a line that was cut off, can be those of an answer.
+
+    A line that is whole JSON was not cut off: it must be an answer, of which only the line feed is missing.
+    """
     first, *others = beginning.split(b"\n", maxsplit=1)
-    return read_answer(first) is not None if others else bool(_BEGINNING.fullmatch(first, partial=True))
+    if not others and not _BEGINNING.fullmatch(first, partial=True):
+        return False
+    return read_answer(first) is not None or not (others or _is_json(first))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True  # as far as it was read, and too deep for an answer
+    return True

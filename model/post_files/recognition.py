@@ -12,7 +12,7 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from model.errors import InvalidPostFile
-from model.post_files.answer_file import AnswerStream, open_answers
+from model.post_files.answer_file import AnswerStream, is_same_file, open_answers
 from model.post_files.answers import EarlierAnswer, answer_line
 from model.post_files.input_lines import Line, check_source, count_posts, image_folder, read_lines, source_name
 from model.post_files.post_line import PreparedLine, prepare_line
@@ -53,11 +53,13 @@ def recognize_file(recognizer: Recognizer, source: str | Path, output: str | Pat
     Raises:
         InvalidPostFile: ``source`` cannot be read on; the answers so far are in ``output``. Or ``output`` has answers
             to other posts.
-        FileExistsError: ``output`` holds something other than answers.
+        FileExistsError: ``output`` holds something other than answers, or is ``source``.
         BlockingIOError: another run is writing to ``output``.
     """
     source, output = str(source), str(output)
     check_source(source)
+    if is_same_file(source, output):
+        raise FileExistsError(f"{source_name(source)} is the output, too; choose another name for the answers")
     lines, tally = read_lines(source), Tally()
     with open_answers(output) as answers, _progress_bar(source) as progress:
         for _ in _skip_answered(lines, answers, tally, names=(source_name(source), output)):

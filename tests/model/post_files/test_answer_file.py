@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model.post_files import answer_file
-from model.post_files.answer_file import open_answers
+from model.post_files.answer_file import is_same_file, open_answers
 from model.post_files.answers import answer_line
 from model.post_files.post_line import PreparedLine
 
@@ -82,6 +82,10 @@ FOREIGN = [
     b'{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}',  # the posts themselves
     b'{"id": 1, "text": "a"}',
     b'{"id": 1, "text": "a", "entities": []}\n',
+    b'{"id": 1}',  # lines that are whole, although without a line feed, once passed for answers that were cut off
+    b'{"id": 1, "line": 7, "text": "precious"}',
+    b'{"id": 1, "line": 7, "text": "' + b"a" * 100_000 + b'"}',
+    answers([0]) + b'{"id": 1, "line": 7, "text": "precious"}',
     b"notes without a line feed",
     b"\n",
     answers([0]) + b"notes\n",
@@ -114,6 +118,40 @@ def test_a_truncated_foreign_archive_stays_untouched(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="does not hold answers"):
         resume(path)
     assert path.read_bytes() == before
+
+
+def test_a_whole_answer_without_its_line_feed_is_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(answers(range(2))[:-1])
+    assert resume(path) == [0]
+    assert content(path) == answers(range(2))
+
+
+def test_one_file_is_recognized_under_two_names(tmp_path: Path) -> None:
+    posts, other = tmp_path / "posts.jsonl", tmp_path / "other.jsonl"
+    posts.write_bytes(b"{}")
+    other.write_bytes(b"{}")
+    (tmp_path / "link").symlink_to(posts)
+    (tmp_path / "hard").hardlink_to(posts)
+    same = [name for name in ("link", "hard", "other.jsonl", "new") if is_same_file(str(posts), str(tmp_path / name))]
+    assert same == ["link", "hard"]
+    assert not is_same_file("/dev/null", "/dev/null")
+
+
+@pytest.mark.parametrize(("descriptor", "files"), [(0, ("-", "{}")), (0, ("/dev/stdin", "{}")), (1, ("{}", "-"))])
+def test_a_redirection_does_not_hide_the_file(tmp_path: Path, descriptor: int, files: tuple[str, str]) -> None:
+    """``smner-recognize --input - --output posts.jsonl < posts.jsonl`` emptied it."""
+    (tmp_path / "posts.jsonl").write_bytes(b"{}")
+    source, output = (file.format(tmp_path / "posts.jsonl") for file in files)
+    assert not is_same_file(source, output)
+    saved = os.dup(descriptor)
+    try:
+        with (tmp_path / "posts.jsonl").open("r+b") as file:
+            os.dup2(file.fileno(), descriptor)
+        assert is_same_file(source, output)
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
 
 
 def test_two_runs_on_one_output_refuse_each_other(path: Path) -> None:

@@ -57,6 +57,10 @@ def test_a_lone_surrogate_is_written_escaped() -> None:
 @pytest.mark.parametrize(
     "line",
     [
+        b'{"id": 1}',
+        b'{"id": "a", "line": 7, "text": "precious"}',
+        b'{"id": 1, "line": 7, "error": "precious", "more": [1]}',
+        b'{"id": 1, "line": 7, "text": "' + b"a" * 100_000 + b'"}',
         b'{"id": 1, "text": "a"}',
         b'{"id": 1, "text": "a", "entities": [], "image_used": false}',
         b'{"id": 1, "line"',

@@ -119,12 +119,18 @@ def test_damage_costs_only_what_follows(recognizer: Recognizer, tmp_path: Path) 
     assert recognize_file(recognizer, source, output).earlier == 40
 
 
-def test_the_posts_themselves_are_not_overwritten(recognizer: Recognizer, tmp_path: Path) -> None:
-    source = write(tmp_path / "posts.jsonl", *POSTS)
-    before = source.read_bytes()
-    with pytest.raises(FileExistsError, match="does not hold answers to resume from"):
-        recognize_file(recognizer, source, source)
-    assert source.read_bytes() == before
+@pytest.mark.parametrize(
+    "content", [b'{"id": 1, "line": 7, "text": "precious"}', b'{"id": 1, "line": 7, "text": "a', b""]
+)
+def test_the_posts_themselves_are_not_overwritten(recognizer: Recognizer, tmp_path: Path, content: bytes) -> None:
+    """Without a line feed, the first was taken for an answer that was cut off, and removed."""
+    source = tmp_path / "posts.jsonl"
+    source.write_bytes(content)
+    (tmp_path / "link").symlink_to(source)
+    for output in (source, tmp_path / "link"):
+        with pytest.raises(FileExistsError, match=r"posts\.jsonl is the output, too; choose another name"):
+            recognize_file(recognizer, source, output)
+    assert source.read_bytes() == content
 
 
 def test_a_missing_input_leaves_no_output(recognizer: Recognizer, tmp_path: Path) -> None:
