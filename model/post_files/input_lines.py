@@ -35,7 +35,8 @@ class Line:
     Attributes:
         number: counts from 1, blank lines included.
         content: without white space around it; None if the line is longer than ``MAX_LINE_BYTES``.
-        digest: tells whether the line is still the same when a run resumes.
+        digest: of the content, or of a longer line without its line end: tells whether the line is still the same when
+            a run resumes.
     """
 
     number: int
@@ -123,15 +124,21 @@ def _read_line(file: BufferedIOBase, number: int) -> Line | None:
     if not line:
         return None
     if len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-        return Line(number, None, _skip_line(file, line))
+        return Line(number, None, _skip_line(file, line.removeprefix(codecs.BOM_UTF8)))
     content = line.removeprefix(codecs.BOM_UTF8).strip()
     return Line(number, content, blake2b(content, digest_size=_DIGEST_BYTES).hexdigest())
 
 
 def _skip_line(file: BufferedIOBase, piece: bytes) -> str:
-    """Read the rest of a line that begins with ``piece``, without keeping it; returns the line's digest."""
-    digest = blake2b(digest_size=_DIGEST_BYTES)
+    """Read the rest of a line that begins with ``piece``, without keeping it; returns its digest without the line end.
+
+    The last line of a file may get a line end later, when posts are added.
+    """
+    digest, end = blake2b(digest_size=_DIGEST_BYTES), b""
     while piece:
-        digest.update(piece)
-        piece = b"" if piece.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
+        piece = end + piece
+        content = piece.removesuffix(b"\n").removesuffix(b"\r")
+        digest.update(content)
+        end = piece[len(content) :]
+        piece = b"" if end.endswith(b"\n") else file.readline(MAX_LINE_BYTES)
     return digest.hexdigest()

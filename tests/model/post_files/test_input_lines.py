@@ -141,6 +141,28 @@ def test_the_digest_ignores_white_space_around(tmp_path: Path) -> None:
     assert unix[1] != other[1]
 
 
+@pytest.mark.parametrize("length", range(17, 34))
+def test_a_long_lines_digest_ignores_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """With the last line's end, which is written before posts are added, it was another post, and nothing resumed."""
+    monkeypatch.setattr(input_lines, "MAX_LINE_BYTES", 16)
+    line, other = b"a" * length, b"a" * (length - 1) + b"\r" + b"a"
+    digests = []
+    for content in [
+        line,
+        line + b"\n",
+        line + b"\r\n",
+        b"\xef\xbb\xbf" + line + b"\r\nb",
+        other,
+        other + b"\n",
+        line + b"a",
+    ]:
+        first, *_ = read_lines(write(tmp_path / "posts", content))
+        assert (first.number, first.content) == (1, None)
+        digests.append(first.digest)
+    assert len(set(digests[:4])) == 1
+    assert len(set(digests)) == 3
+
+
 def test_a_source_is_checked_before_loading(tmp_path: Path) -> None:
     check_source("-")
     check_source(write(tmp_path / "posts", b""))
