@@ -14,7 +14,7 @@ def check_text(text: object) -> None:
         TypeError: the message names the type.
     """
     if not isinstance(text, str):
-        raise TypeError(f"a text is a str, not {_type_name(text)}")
+        raise TypeError(f"a text is a str, not {type_name(text)}")
 
 
 def as_list(items: Iterable[Item], name: str) -> list[Item]:
@@ -23,9 +23,9 @@ def as_list(items: Iterable[Item], name: str) -> list[Item]:
     Raises:
         TypeError: ``items`` is a single text or image, or has no order.
     """
-    single = isinstance(items, str | bytes | bytearray | memoryview) or _is_file(items)
+    single = isinstance(items, str | bytes | bytearray | memoryview) or is_file(items)
     if single or isinstance(items, Mapping | set | frozenset) or not isinstance(items, Iterable):
-        raise TypeError(f"{name} is a list with one item for each post, not {_type_name(items)}")
+        raise TypeError(f"{name} is a list with one item for each post, not {type_name(items)}")
     return list(items)
 
 
@@ -36,7 +36,7 @@ def check_batch_size(batch_size: object) -> None:
         TypeError, ValueError: it is something else, or less than 1.
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool):
-        raise TypeError(f"batch_size is an int, not {_type_name(batch_size)}")
+        raise TypeError(f"batch_size is an int, not {type_name(batch_size)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
 
@@ -56,10 +56,12 @@ def naming(place: str) -> Iterator[None]:
         raise
 
 
-def _is_file(value: object) -> bool:
+def is_file(value: object) -> bool:
+    """Whether ``value`` is something to be read, like an open file."""
     return callable(getattr(value, "read", None)) and not isinstance(value, type)
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
+    """The type of ``value`` as messages call it, like ``numpy.ndarray``."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

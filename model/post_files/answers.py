@@ -11,7 +11,6 @@ from model.entities import Entity
 from model.post_files.post_line import PreparedLine
 from model.posts import Post
 
-_SCORE_DECIMALS = 4  # as the service's
 _KEYS = (
     ["id", "line", "text", "entities", "image_used", "digest"],
     ["id", "line", "error", "digest"],
@@ -31,8 +30,6 @@ class EarlierAnswer:
 def answer(post: Post, entities: Sequence[Entity]) -> dict[str, Any]:
     """JSON-ready values: a post's entities and the text that their offsets refer to."""
     found = [{key: value for key, value in asdict(entity).items() if value is not None} for entity in entities]
-    for values in found:
-        values["score"] = round(values["score"], _SCORE_DECIMALS)
     return {"text": post.source, "entities": found, "image_used": post.has_image}
 
 

