@@ -52,7 +52,8 @@ def read_conll(path: Path, lines: Iterable[tuple[int, str]], images: Path | None
 def _row(path: Path, number: int, line: str, separator: str) -> _Row:
     columns = line.rstrip("\t ").split(separator) if separator == "\t" else line.split()
     token, tag = columns[0], columns[-1].strip()
-    if len(columns) > 1 and tag.isdecimal():
+    is_comment = columns[0] == "#" and "=" in columns  # as in CoNLL-U
+    if len(columns) > 1 and tag.isdecimal() and not is_comment:
         raise InvalidLine(path, number, explain_number(tag), line)
     if len(columns) < 2 or not token or not is_tag(tag):
         raise InvalidLine(path, number, f"expected token<TAB>{TAG_FORM}, found {line[:80]!r}", line)

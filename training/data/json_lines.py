@@ -1,6 +1,7 @@
 """Reading posts from JSON lines, objects with the fields of :class:`_Record`."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from model.preprocessing.visible_text import read_visible
 from model.preprocessing.words import Word, join_words, split_words
 from training.data.errors import InvalidLine
 from training.data.images import find_image, first_file
@@ -22,7 +24,7 @@ _KINDS = {"missing": "given", "int_type": "an integer", "list_type": "a list", "
 def read_json_line(path: Path, number: int, line: str, images: Path | None) -> LabeledPost:
     """Read the post in line ``number``; raises InvalidLine saying what was expected and what was found."""
     try:
-        record = _Record.model_validate(json.loads(line))
+        record = _Record.model_validate(json.loads(line, object_pairs_hook=_object))
     except ValidationError as error:
         raise InvalidLine(path, number, *_explain(error)) from error
     except (ValueError, RecursionError) as error:
@@ -38,6 +40,15 @@ def read_json_line(path: Path, number: int, line: str, images: Path | None) -> L
         place=(path, number),
         line_starts=tuple(i for i, (before, word) in enumerate(pairwise(record.words), 1) if before.line != word.line),
     )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses a key that is given twice, of which the last one would count."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((repeated, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f'"{repeated}" is given twice')
+    return found
 
 
 def _satisfies(check: Callable[[str], bool], expected: str) -> AfterValidator:
@@ -68,7 +79,7 @@ class _Entity(BaseModel, strict=True):
         found = text[start:end]
         if not 0 <= start < end <= len(text):
             raise ValueError(f"expected 0 ≤ start < end ≤ {len(text)} code points, found {start} and {end}")
-        if isinstance(self.word, str) and _bare(self.word) != _bare(found):
+        if isinstance(self.word, str) and _as_read(self.word) != _as_read(found):
             raise ValueError(
                 f"expected {self.word!r} at {start} to {end}, found {found!r}; offsets count Unicode code points"
             )
@@ -142,16 +153,16 @@ def _explain(error: ValidationError) -> tuple[str, object]:
     own = str(fault["ctx"]["error"]) if kind == "value_error" else ""
     if own and not field:
         return own, value
-    if field.startswith("tags.") and kind == "string_type" and isinstance(value, int):
+    if field.startswith("tags.") and (isinstance(value, int) or str(value).isdecimal()):
         return explain_number(value), value
     subject = f'"{field}" to be ' if field else ""
     expected = own or _KINDS.get(kind, "a JSON object")  # else it is model_type
     return f"expected {subject}{expected}, found {value!r}"[:300], value
 
 
-def _bare(text: str) -> str:
-    """Without case and white space, which another tagger's ``word`` may lack."""
-    return "".join(text.split()).casefold()
+def _as_read(text: str) -> str:
+    """What a reader sees, without case and white space, which another tagger's ``word`` may lack."""
+    return "".join(read_visible(text).text.split()).casefold()
 
 
 def _image(record: _Record, path: Path, images: Path | None) -> tuple[Path | None, UnusableImage | None]:

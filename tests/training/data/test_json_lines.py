@@ -88,6 +88,23 @@ def test_another_taggers_spelling_of_the_word_passes(read: Read) -> None:
     assert post.entities == (TypedWords(0, 2, "LOC"),)
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("Marks &amp; Spencer", "Marks & Spencer"),
+        ("Marks & Spencer", "Marks &amp; Spencer"),
+        ("Os\u00adlo", "Oslo"),
+        ("Oslo", "Os\u200blo"),
+        ("𝐎𝐬𝐥𝐨", "Oslo"),
+        ("Ｏｓｌｏ", "oslo"),
+    ],
+)
+def test_the_word_is_compared_as_read(read: Read, text: str, word: str) -> None:
+    """Compared as written, it was refused with a word about code points."""
+    (post,) = read({"text": text, "entities": [{"start": 0, "end": len(text), "type": "ORG", "word": word}]})
+    assert post.entities == (TypedWords(0, len(post.words) - 1, "ORG"),)
+
+
 def test_posts_without_an_id_are_numbered(read: Read) -> None:
     posts = read({"text": "a"}, "", {"text": "b"}, {"id": None, "text": "a"}, {"id": 0, "text": "a"})
     assert [post.id for post in posts] == ["line 1", "line 3", "line 4", "0"]
@@ -154,6 +171,12 @@ def entity(**changes: object) -> dict[str, object]:
         ({"text": "hi", "image": 5}, 'expected "image" to be a string, found 5'),
         ({"tokens": ["a"], "tags": 5}, 'expected "tags" to be a list, found 5'),
         ({"tokens": ["a"], "tags": [5]}, "expected tags by name, found the number 5: write the names that"),
+        ({"tokens": ["a", "b"], "tags": ["1", "0"]}, "expected tags by name, found the number 1: write the names that"),
+        ('{"tokens": ["a"], "tags": ["O"], "tags": ["B-PER"]}', 'expected a JSON object ("tags" is given twice)'),
+        (
+            '{"text": "a", "entities": [{"start": 0, "end": 1, "start": 0}]}',
+            'expected a JSON object ("start" is given twice)',
+        ),
         ({"tokens": ["a"], "tags": [None]}, 'expected "tags.0" to be a string, found None'),
         ({"tokens": ["a", "New York"]}, "expected tokens without white space, found 'New York'"),
         ({"tokens": ["a", "b\nc"]}, "expected tokens without white space, found 'b\\nc'"),

@@ -17,6 +17,24 @@ WORDS: dict[str, object] = {"tokens": ["Nora", "in", "Oslo"]}
         (TEXT | {"label": [[0, 4, "PER"]]}, '"label" is not read: write "entities": [{"start": 0'),  # doccano
         (TEXT | {"labels": []}, '"labels" is not read: write "entities"'),
         (
+            WORDS | {"labels": ["B-PER", "O", "B-LOC"]},
+            '"labels" is not read: write "tags": ["B-PER", "O"] beside "tokens"',
+        ),
+        (TEXT | {"mentions": [{"start": 0, "end": 4, "type": "PER"}]}, '"mentions" is not read: write "entities"'),
+        (TEXT | {"mentions": [[0, 4, "PER"]]}, '"mentions" is not read: write "entities"'),
+        *[
+            (WORDS | {key: ["B-PER", "O", "B-LOC"]}, f'"{key}" is not read: write "tags"')
+            for key in (
+                *("ner-tags", "nerTags", "NERTags", "ner_label", "labels_ner", "bio_labels", "ne_tags", "iob", "IOB2"),
+                *("gold_tags", "tags-ner", "token_labels", "bioes", "bilou_tags", "label", "spans", "entity_tags"),
+            )
+        ],
+        *[
+            (TEXT | {key: [[0, 4, "PER"]]}, f'"{key}" is not read: write "entities"')
+            for key in ("gold_entities", "goldEntities", "spans_ner", "ner-spans", "Named_Entities", "annots", "ents")
+        ],
+        ({"words": ["Nora"], "ner_tags": [1]}, '"ner_tags" is not read: write "tags"'),
+        (
             TEXT | {"spans": [{"start": 0, "end": 4, "label": "PER"}]},
             '"spans" is not read: write "entities"',
         ),  # Prodigy
@@ -74,6 +92,11 @@ def test_keys_of_other_tools_are_refused(record: dict[str, object], advice: str)
 )
 def test_other_keys_are_let_through(key: str) -> None:
     assert refused_key(TEXT | {key: "anything"}) is None
+
+
+@pytest.mark.parametrize("users", [[], ["@nba"], [{"screen_name": "nba"}], "@nba", 2])
+def test_mentions_of_users_are_let_through(users: object) -> None:
+    assert refused_key(TEXT | {"mentions": users}) is None
 
 
 def test_a_key_beside_its_namesake_is_harmless() -> None:

@@ -88,6 +88,16 @@ def test_a_strange_conll_line_is_named(file: Path, line: str, message: str) -> N
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("line", ["# sent_id = 1", "# newpar = 2 3"])
+def test_a_comment_is_not_called_a_number(file: Path, line: str) -> None:
+    write(file, f"{line}\nOslo B-LOC\n")
+    with pytest.raises(InvalidLine, match=f"{file}:1: expected token<TAB>O.*, found '{line}'"):
+        read_posts(file)
+    write(file, "# 1\n")
+    with pytest.raises(InvalidLine, match="found the number 1: write the names"):
+        read_posts(file)
+
+
 @pytest.mark.parametrize("blank", ["", "\t", " ", " \t ", "\r", "\t\r"])
 def test_a_blank_line_ends_a_post(file: Path, blank: str) -> None:
     """Files of twitter_nlp have a tab between posts; it was refused."""
