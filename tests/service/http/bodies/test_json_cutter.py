@@ -108,7 +108,7 @@ def test_skeleton_is_bounded() -> None:
 
 
 def test_skipping_ends_somewhere() -> None:
-    """A token costs half a microsecond, in which nobody else is answered."""
+    """A token takes a microsecond, in which nobody else is answered."""
     with pytest.raises(MalformedRequest, match=f"the body has more than {MAX_BODY_TOKENS} JSON strings"):
         list(new_cutter(2).feed(batch(b'{"a": [' + b"0," * MAX_BODY_TOKENS + b"0]}")))
 
