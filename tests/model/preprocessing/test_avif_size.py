@@ -163,7 +163,7 @@ def test_extents_are_counted_before_libavif_opens_the_file(monkeypatch: pytest.M
     meta, _ = place_of(content, b"meta")
     grown = bytearray(content[:start] + location + content[end:])
     struct.pack_into(">I", grown, meta, struct.unpack_from(">I", grown, meta)[0] + len(location) - (end - start))
-    monkeypatch.setattr(images.Image, "open", None)
+    monkeypatch.setattr(Image, "open", None)
     with pytest.raises(ValueError, match="more than 10000 extents"):
         check_extents(bytes(grown))
     with pytest.raises(UnreadableImage, match="header is damaged"):

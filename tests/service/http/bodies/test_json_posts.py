@@ -205,7 +205,7 @@ def test_bad_post_is_not_kept(post: bytes) -> None:
     """Only what is wrong with it; an emoji in it made it four times as large until it was answered."""
     (item,) = read_posts(b'{"posts": [' + post + b"]}")
     assert isinstance(item.content, ServiceError)
-    assert item.content.__context__ is item.content.__cause__ is item.content.__traceback__ is None
+    assert (item.content.__context__, item.content.__cause__, item.content.__traceback__) == (None, None, None)
 
 
 @pytest.mark.parametrize("identity", [0, None, "a", [1, {"b": None}], "🏀"])
