@@ -120,7 +120,7 @@ def test_a_truncated_foreign_archive_stays_untouched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_whole_answer_without_its_line_feed_is_resumed(tmp_path: Path) -> None:
+def test_a_whole_answer_needs_no_line_feed(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_bytes(answers(range(2))[:-1])
     assert resume(path) == [0]

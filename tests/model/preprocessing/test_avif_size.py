@@ -154,7 +154,7 @@ def test_unknown_boxes_are_not_kept() -> None:
     assert coded_sizes(content) == [(70, 50)]
 
 
-def test_extents_are_counted_before_libavif_opens_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extents_are_counted_before_libavif_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Six bytes an item made it allocate a megabyte, 285 MiB for a file of 4 kB, before it found the file damaged."""
     content = file_of(NOISE)
     start, end = place_of(content, b"iloc")

@@ -92,7 +92,7 @@ def test_refused_posts_are_skipped_to_their_end(cuts: list[int]) -> None:
     assert isinstance(found[3], ServiceError)
 
 
-def test_error_of_a_post_says_what_it_has_too_much_of() -> None:
+def test_error_names_the_limit_of_a_post() -> None:
     cutter = new_cutter(2, max_bytes=5000)
     large, rich = cutter.feed(batch(b'{"b": "' + b"x" * 5000 + b'"}', b'{"a": [' + b"0," * 600 + b"0]}"))
     assert str(large) == "the post has at least 5009 bytes; the limit is 5000"

@@ -192,7 +192,7 @@ def test_post_that_is_no_json_costs_no_other(post: bytes, reason: str) -> None:
     assert (before.take().text, after.take().text, after.identity) == ("a", "b", {"id": 3})
 
 
-def test_post_is_as_large_as_a_request_of_its_own() -> None:
+def test_post_is_no_larger_than_a_lone_one() -> None:
     """Parsed, each byte takes up to nine; a batch could be one post of 64 MiB."""
     large, small = posts_of({"text": "😀" + "a" * 12_000}, {"text": "a"})
     with pytest.raises(BodyTooLarge, match=r"the post has at least 1\d+ bytes; the limit is 10000"):
