@@ -45,17 +45,17 @@ def test_it_answers_the_same_after_a_restart(embedded: Recognizer, jpeg: bytes) 
     assert [e.score for e in again] == pytest.approx([e.score for e in embedded.recognize(text, jpeg)], abs=1e-4)
 
 
-def test_the_network_runs_in_its_stored_precision(jpeg: bytes) -> None:
-    """Loaded without a recognizer."""
+def test_the_network_loads_without_a_recognizer(jpeg: bytes) -> None:
+    """In single precision, from the half-precision weights."""
     folder = checkpoint_folder()
     network, processor = SMNER.from_pretrained(folder), SMNERProcessor.from_pretrained(folder)
     output = network.eval()(**processor(["Kawhi Leonard", "Toronto"], [jpeg, None]))
-    assert output.logits.dtype == torch.float16
+    assert output.logits.dtype == torch.float32
     assert output.logits.isfinite().all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.86), ("twitter2015", 0.745)])
+@pytest.mark.parametrize(("dataset", "floor"), [("twitter2017", 0.866), ("twitter2015", 0.748)])
 def test_f1_on_both_benchmarks_without_images(
     embedded: Recognizer, shared_data: Path, dataset: str, floor: float
 ) -> None:

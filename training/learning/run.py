@@ -4,6 +4,7 @@ The output folder is the checkpoint. Everything else that the run writes (recipe
 the trainer's own checkpoints, the teacher) is in its subfolder ``run``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -175,8 +176,10 @@ def _finish(
     processor: SMNERProcessor,
     output: Path,
 ) -> dict[str, Scores]:
-    """Round the weights to the stored format, calibrate, score, and write the checkpoint."""
+    """Take the weight of "no entity" out, round to the stored format, calibrate, score, and write the checkpoint."""
     network: SMNER = trainer.network
+    if recipe.undo_no_entity_weight:
+        network.classifier.shift_no_entity(-math.log(recipe.no_entity_weight))
     network.load_state_dict(round_weights(network.state_dict(), recipe.weight_format))
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise ValueError("the training has diverged: some weights are not finite; lower its learning rates")

@@ -82,6 +82,9 @@ class Recipe(BaseModel):
         description="weight of the divergence between two passes with different dropout (R-Drop); above 0, a step "
         "costs twice as much",
     )
+    undo_no_entity_weight: bool = Field(
+        False, description="true takes the weight's effect out of the trained classifier: −ln of it goes to its bias"
+    )
     image_dropout: Fraction = Field(0.1, description="chance that a post's image is dropped in training")
     patience: NonNegativeInt = Field(
         5, description="epochs without a better F1 on valid before training stops; 0 for never"

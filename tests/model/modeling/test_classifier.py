@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -26,3 +28,13 @@ def test_dropout_acts_in_training_only(classifier: SpanClassifier) -> None:
     assert not torch.equal(classifier(spans), classifier(spans))
     classifier.eval()
     assert torch.equal(classifier(spans), classifier(spans))
+
+
+def test_shifting_no_entity_changes_only_its_logit() -> None:
+    """By ln 2, which undoes a weight of 1/2."""
+    classifier = SpanClassifier(8, labels=5, dropout=0.0)
+    spans = torch.randn(3, 8)
+    before = classifier(spans)
+    classifier.shift_no_entity(math.log(2))
+    expected = before + torch.tensor([math.log(2), 0, 0, 0, 0])
+    torch.testing.assert_close(classifier(spans), expected)
