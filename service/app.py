@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from model import Recognizer
-from service.http import batch, health, request_bodies, routes
+from service.http import batch, health, page, request_bodies, routes
 from service.http.auth import KeyFile
 from service.http.dependencies import AppState
 from service.http.exception_handlers import EXCEPTION_HANDLERS
@@ -87,6 +87,8 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
     app.include_router(routes.router, tags=["recognition"])
     app.include_router(batch.router, tags=["recognition"])
     app.include_router(health.router, tags=["operation"])
+    if settings.page == "on":
+        app.include_router(page.page_router())
     _complete_openapi(app, max_posts=settings.max_request_posts, needs_key=keys is not None)
     return app
 

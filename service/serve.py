@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 _BANNER = """\
 SMNER serves {name} on {device} at {address}
-Documentation and a form to try it: {address}/docs
+{invitation}
 Or send a post:
   curl {address}/recognize --form-string 'text=Kawhi Leonard joins the Toronto Raptors' -F image=@photo.jpg
 (without a photo, leave out -F image=…)"""
+_INVITATIONS = {
+    "on": "Try it in a browser: {address}/ (documentation: {address}/docs)",
+    "off": "Documentation and a form to try it: {address}/docs",
+}
 
 
 def run() -> NoReturn:
@@ -181,8 +185,7 @@ class Server(uvicorn.Server):
         pipeline = self._state.pipeline
         if not self._announced and pipeline.engine.ready:
             self._announced = True
-            recognizer = pipeline.recognizer
-            print(_BANNER.format(name=recognizer.name, device=recognizer.device, address=self._address), flush=True)
+            print(self._banner(), flush=True)
         if not pipeline.engine.alive:
             self.model_alive = False
             structlog.get_logger().critical("the model's thread died or hangs, exiting")
@@ -191,6 +194,13 @@ class Server(uvicorn.Server):
         if lifecycle.draining and (pipeline.limiter.permits_held == 0 or lifecycle.drained_for > drain_seconds):
             return True
         return await super().on_tick(counter)
+
+    def _banner(self) -> str:
+        recognizer = self._state.pipeline.recognizer
+        invitation = _INVITATIONS[self._state.settings.page].format(address=self._address)
+        return _BANNER.format(
+            name=recognizer.name, device=recognizer.device, address=self._address, invitation=invitation
+        )
 
 
 if __name__ == "__main__":

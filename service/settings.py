@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """file of API keys, one per line; posts then need one. Reloaded when it changes"""
     cors_origins: str | None = None
     """origins whose pages may call the service, such as https://a.example,http://localhost:3000; * is any"""
+    page: Literal["on", "off"] = "on"
+    """on serves the page to try posts in a browser, at `/`; off answers 404 there"""
     deadline_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """seconds from a request's first byte to its answer, all stages together"""
     decode_workers: Annotated[int, Field(default_factory=lambda: max(1, available_cores() // 2), ge=1, le=256)]
