@@ -157,6 +157,12 @@ def test_proxy_does_not_expose_metrics(shared: Running, tmp_path: Path) -> None:
         assert client.get("/metrics").status_code == 404
 
 
+def test_page_is_reached_through_the_proxy(shared: Running, tmp_path: Path) -> None:
+    with proxying(tmp_path, smner=address(shared), smner_1=address(shared)) as client:
+        for path in ("/", "/page/page.js"):
+            assert client.get(path).headers["content-security-policy"].startswith("default-src 'none'")
+
+
 def test_proxy_without_replicas_answers_a_problem(
     make_recognizer: Callable[[], ScriptedRecognizer], serve: Serve, tmp_path: Path
 ) -> None:
