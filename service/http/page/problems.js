@@ -79,9 +79,7 @@ function sentence(words) {
 /** Large numbers in groups of three digits, and bytes also in MiB. */
 function readable(detail) {
   if (!/\d bytes/.test(detail)) return detail.replace(/(?<![\w.])\d{5,}(?![\w.]*\w)/g, grouped);
-  return detail
-    .replace(/(limit is )(\d+)/g, (_, words, bytes) => words + size(bytes))
-    .replace(/(\d+) bytes/g, (_, bytes) => size(bytes));
+  return detail.replace(/(\d+) bytes|(?<=limit is )(\d+)/g, (_, bytes, limit) => size(bytes ?? limit));
 }
 
 export function grouped(number) {

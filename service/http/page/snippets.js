@@ -37,8 +37,10 @@ function python({ text, photo, source }, url, hasKey) {
 }
 
 function javascript({ text, photo, source }, url, hasKey) {
-  const bytes = source ? `Buffer.from(await (await fetch(${literal(source)})).arrayBuffer())` : `await readFile(${literal(photo)})`;
-  const image = photo ? `, image: (${bytes}).toString("base64")` : "";
+  const bytes = source
+    ? `Buffer.from(await (await fetch(${literal(source)})).arrayBuffer())`
+    : `(await readFile(${literal(photo)}))`;
+  const image = photo ? `, image: ${bytes}.toString("base64")` : "";
   const key = hasKey ? ", Authorization: `Bearer ${process.env.SMNER_API_KEY}`" : "";
   return [
     ...(photo && !source ? [`import { readFile } from "node:fs/promises";`, ""] : []),
@@ -50,7 +52,9 @@ function javascript({ text, photo, source }, url, hasKey) {
     `});`,
     `const answer = await response.json();`,
     `if (!response.ok) throw new Error(answer.detail);`,
-    `for (const { entity_group, word, start, end, score } of answer.entities) console.log(entity_group, word, start, end, score);`,
+    `for (const { entity_group, word, start, end, score } of answer.entities) {`,
+    `  console.log(entity_group, word, start, end, score);`,
+    `}`,
   ].join("\n");
 }
 

@@ -104,7 +104,7 @@ def test_overload_counts_down_to_another_try(tab: Page) -> None:
     answer_with(tab, ENTITIES)
     again.click()
     expect(tab.locator("mark")).to_have_count(2)
-    expect(tab.get_by_role("alert")).to_have_text("")
+    expect(tab.locator("#problem")).to_have_text("")
     expect(again).to_be_hidden()
 
 
