@@ -76,7 +76,7 @@ function explanation(entity, hasPhoto) {
   const whole = entity.attention.global;
   return (
     `“${entity.word}” gave ${percent(whole)} of its attention to the photo as a whole and ${percent(1 - whole)} ` +
-    `to its regions. Where the photo is clear it looked most, where it is dark least.`
+    `to its regions. It looked most where the photo is yellow, least where it is dark.`
   );
 }
 

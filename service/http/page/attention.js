@@ -1,7 +1,8 @@
-// Where an entity looked: a veil over the photo, clear where it looked most and dark where least.
+// Where an entity looked: a veil over the photo, yellow where it looked most and dark where least. Two colors, because
+// neither shows on every photo.
 
-const VEIL = [8, 12, 32];
-const DARKEST = 0.8;
+const DARK = [8, 12, 32, 0.7]; // as in page.css
+const YELLOW = [255, 209, 64, 0.5];
 
 /** Draw the weights of a grid of regions; the model sees the whole photo, so the grid spans all of it. */
 export function drawVeil(canvas, regions, { smooth }) {
@@ -21,10 +22,16 @@ function veil(regions) {
   const { least, most } = extremes(regions);
   const image = new ImageData(regions[0].length, regions.length);
   weights.forEach((weight, i) => {
-    const brightness = most > least ? (weight - least) / (most - least) : 1;
-    image.data.set([...VEIL, 255 * DARKEST * (1 - brightness)], 4 * i);
+    image.data.set(mixed(most > least ? (weight - least) / (most - least) : 1), 4 * i);
   });
   return image;
+}
+
+// a color between both, which counts by its opacity, as browsers mix the colors of a gradient
+function mixed(share) {
+  const [dark, yellow] = [(1 - share) * DARK[3], share * YELLOW[3]];
+  const mix = (i) => (DARK[i] * dark + YELLOW[i] * yellow) / (dark + yellow);
+  return [mix(0), mix(1), mix(2), 255 * (dark + yellow)];
 }
 
 export function extremes(regions) {

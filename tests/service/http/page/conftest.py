@@ -35,11 +35,16 @@ ENTITIES = [
 ]
 
 
+def chromium_path() -> str | None:
+    """Where the system has its Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Stopped with the module, since Playwright keeps an event loop in this thread until then."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
+    path = chromium_path()
     if path is None:
         pytest.skip("Chromium is not installed")
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=path) as chromium:

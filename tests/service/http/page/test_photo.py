@@ -26,10 +26,10 @@ COPY_PICTURE = """async () => {
   const blob = await canvas.convertToBlob({ type: "image/png" });
   await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
 }"""
-CAT = (FOLDER / "cat.jpg").read_bytes()
+COFFEE = (FOLDER / "coffee.jpg").read_bytes()
 
 
-def carrying(tab: Page, *names: str, content: bytes = CAT, kind: str = "image/jpeg") -> JSHandle:
+def carrying(tab: Page, *names: str, content: bytes = COFFEE, kind: str = "image/jpeg") -> JSHandle:
     files = [{"name": name, "type": kind, "content": base64.b64encode(content).decode()} for name in names]
     return tab.evaluate_handle(FILES, files)
 
@@ -49,13 +49,13 @@ def sent(tab: Page) -> dict[str, Any]:
 
 def expect_photo(tab: Page, name: str) -> None:
     expect(tab.locator(".chosen-photo img")).to_be_visible()
-    expect(tab.locator("#photo-note")).to_contain_text(f"{name}, 27 KiB.")
+    expect(tab.locator("#photo-note")).to_contain_text(f"{name}, 46 KiB.")
 
 
 def test_chosen_photo_is_shown_and_sent(tab: Page) -> None:
-    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "cat.jpg")
-    expect_photo(tab, "cat.jpg")
-    assert base64.b64decode(sent(tab)["image"]) == CAT
+    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "coffee.jpg")
+    expect_photo(tab, "coffee.jpg")
+    assert base64.b64decode(sent(tab)["image"]) == COFFEE
 
 
 def test_photo_is_dropped_anywhere(tab: Page) -> None:
@@ -63,7 +63,7 @@ def test_photo_is_dropped_anywhere(tab: Page) -> None:
     for selector in (".zone", "h1"):
         drop(tab, selector, carrying(tab, f"dropped-{selector[1:]}.jpg"))
         expect_photo(tab, f"dropped-{selector[1:]}.jpg")
-    assert base64.b64decode(sent(tab)["image"]) == CAT
+    assert base64.b64decode(sent(tab)["image"]) == COFFEE
 
 
 def test_second_dropped_photo_is_left_out(tab: Page) -> None:
@@ -89,13 +89,13 @@ def test_pasted_words_stay_words(tab: Page) -> None:
 
 
 def test_removed_photo_is_not_sent(tab: Page) -> None:
-    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "cat.jpg")
+    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "coffee.jpg")
     tab.get_by_role("button", name="Remove photo").click()
     expect(tab.locator(".chosen-photo")).to_be_hidden()
     expect(tab.locator("#file")).to_be_focused()
     assert sent(tab) == {"text": "hi"}
-    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "cat.jpg")  # the same one again
-    expect_photo(tab, "cat.jpg")
+    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "coffee.jpg")  # the same one again
+    expect_photo(tab, "coffee.jpg")
 
 
 def test_file_that_is_no_photo_is_named(tab: Page) -> None:
@@ -121,8 +121,8 @@ def test_file_above_the_limit_is_not_uploaded(tab: Page) -> None:
 
 
 def test_answer_keeps_the_photo_it_was_sent_with(tab: Page) -> None:
-    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "cat.jpg")
+    tab.get_by_label("Choose a photo").set_input_files(FOLDER / "coffee.jpg")
     sent(tab)
     expect(tab.locator("#attention img")).to_be_visible()
     tab.get_by_role("button", name="Remove photo").click()
-    assert tab.locator("#attention img").evaluate("image => image.complete && image.naturalWidth") == 451
+    assert tab.locator("#attention img").evaluate("image => image.complete && image.naturalWidth") == 600

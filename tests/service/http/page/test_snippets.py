@@ -30,7 +30,7 @@ TEXTS = [
 NAMES = ["photo.jpg", """it's a "photo", so; \\ there.jpg""", "-o 日本.jpg"]
 LANGUAGES = ["curl", "python", "javascript"]
 LABELS = {"curl": "As curl", "python": "As Python", "javascript": "As JavaScript"}
-JPEG = (FOLDER / "cat.jpg").read_bytes()
+JPEG = (FOLDER / "coffee.jpg").read_bytes()
 
 MAKE = """
 const { snippet } = await import("data:text/javascript;base64,SOURCE");
@@ -46,7 +46,7 @@ def programs(*cases: tuple[str, dict[str, str], str, bool]) -> list[str]:
         [system_command("node"), "--input-type=module", "-"], input=script, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.rstrip("\n").split("\n")]  # splitlines cuts at U+2028, too
 
 
 def execute(language: str, program: str, folder: Path) -> str:
@@ -113,9 +113,9 @@ def test_program_sends_text_and_photo(
 def test_program_of_an_example_fetches_its_photo(
     service: Running, received: list[tuple[str, Any]], language: str, tmp_path: Path
 ) -> None:
-    source = str(service.client.base_url.join("/page/cat.jpg"))
+    source = str(service.client.base_url.join("/page/coffee.jpg"))
     received.clear()
-    (program,) = programs((language, {"text": "x", "photo": "cat.jpg", "source": source}, url_of(service), True))
+    (program,) = programs((language, {"text": "x", "photo": "coffee.jpg", "source": source}, url_of(service), True))
     execute(language, program, tmp_path)
     assert received == [("x", JPEG)]
 
