@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, Route, sync_playwright
 
 from tests.service.conftest import Running
 
@@ -111,6 +111,13 @@ def refuse_with(tab: Page, status: int, code: str, detail: str, headers: dict[st
         route.fulfill(status=status, json=document, headers=headers or {}, content_type="application/problem+json")
 
     tab.route("**/recognize?*", refuse)
+
+
+def choose(tab: Page, photo: bytes) -> None:
+    """Choose a photo as a person does."""
+    tab.get_by_label("Choose a photo").set_input_files(
+        FilePayload(name="photo.jpg", mimeType="image/jpeg", buffer=photo)
+    )
 
 
 def ask(tab: Page, text: str = TEXT) -> None:

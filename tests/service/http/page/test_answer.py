@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.service.conftest import Running
-from tests.service.http.page.conftest import ENTITIES, TEXT, Open, answer_with, ask
+from tests.service.http.page.conftest import ENTITIES, TEXT, Open, answer_with, ask, choose
 
 PIXEL = """(canvas, [x, y]) => {
   const copy = new OffscreenCanvas(1, 1).getContext("2d"); // Chromium warns of reading the same canvas often
@@ -23,7 +23,7 @@ def pixel(tab: Page, row: float, column: float) -> list[int]:
 
 
 def ask_with_photo(tab: Page, photo: bytes) -> None:
-    tab.locator("#file").set_input_files([{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photo}])
+    choose(tab, photo)
     answer_with(tab, ENTITIES, photo=True)
     ask(tab)
 
@@ -163,7 +163,7 @@ def test_legend_says_the_share_of_whole_photo(tab: Page, jpeg: bytes) -> None:
 
 
 def test_attention_of_the_real_network_is_shown(tab: Page, jpeg: bytes) -> None:
-    tab.locator("#file").set_input_files([{"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": jpeg}])
+    choose(tab, jpeg)
     ask(tab)
     expect(tab.locator("#attention canvas")).to_be_visible()
     expect(tab.locator("#explanation")).to_contain_text("of its attention to the photo as a whole")

@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import JSHandle, Page, expect
 
 from service.http.page import FOLDER
-from tests.service.http.page.conftest import answer_with, ask
+from tests.service.http.page.conftest import answer_with, ask, choose
 
 FILES = """(files) => {
   const transfer = new DataTransfer();
@@ -43,7 +43,8 @@ def sent(tab: Page) -> dict[str, Any]:
     answer_with(tab, [])
     with tab.expect_request("**/recognize?*") as request:
         ask(tab, "hi")
-    body: dict[str, Any] = request.value.post_data_json
+    body = request.value.post_data_json
+    assert isinstance(body, dict)
     return body
 
 
@@ -109,9 +110,7 @@ def test_file_above_the_limit_is_not_uploaded(tab: Page) -> None:
     """A browser that is still uploading loses the answer."""
     asked = []
     tab.on("request", lambda request: asked.append(request.url) if "/recognize" in request.url else None)
-    tab.get_by_label("Choose a photo").set_input_files(
-        [{"name": "large.jpg", "mimeType": "image/jpeg", "buffer": bytes(200_001)}]
-    )
+    choose(tab, bytes(200_001))
     ask(tab, "hi")
     expect(tab.get_by_role("alert")).to_contain_text("The photo is too large.")
     expect(tab.get_by_role("alert")).to_contain_text(
