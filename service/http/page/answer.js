@@ -26,7 +26,7 @@ export class Answer {
     this.#marked.show(text, entities);
     byId("legend").replaceChildren(...legend([...new Set(entities.map((entity) => entity.entity_group))]));
     this.#rows.replaceChildren(...entities.map(row));
-    byId("entities").hidden = entities.length === 0;
+    byId("rows").hidden = entities.length === 0;
     this.#showPhoto(photo);
     byId("found").hidden = false;
     this.#choose(0);
@@ -50,6 +50,7 @@ export class Answer {
     this.#marked.choose(index);
     Array.from(this.#rows.rows).forEach((row, i) => (row.ariaCurrent = i === index ? "true" : null));
     const entity = this.#entities[index];
+    if (entity) reveal(this.#rows.rows[index], byId("rows"));
     byId("explanation").textContent = explanation(entity, this.#hasPhoto);
     byId("scores").replaceChildren(...Object.entries(entity?.scores ?? {}).flatMap(([type, score]) => bar(type, score)));
     this.#draw();
@@ -78,6 +79,12 @@ function explanation(entity, hasPhoto) {
     `“${entity.word}” gave ${percent(whole)} of its attention to the photo as a whole and ${percent(1 - whole)} ` +
     `to its regions. It looked most where the photo is yellow, least where it is dark.`
   );
+}
+
+// scrollIntoView would scroll the page, too
+function reveal({ offsetTop, offsetHeight }, box) {
+  const visible = offsetTop >= box.scrollTop && offsetTop + offsetHeight <= box.scrollTop + box.clientHeight;
+  if (!visible) box.scrollTop = offsetTop - box.clientHeight / 2;
 }
 
 function row({ entity_group, word, start, end, score }) {

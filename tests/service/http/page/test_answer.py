@@ -169,6 +169,19 @@ def test_attention_of_the_real_network_is_shown(tab: Page, jpeg: bytes) -> None:
     expect(tab.locator("#explanation")).to_contain_text("of its attention to the photo as a whole")
 
 
+def test_row_of_chosen_entity_is_in_view(tab: Page) -> None:
+    answer_with(tab, [{**ENTITIES[0], "word": "x", "start": 2 * i, "end": 2 * i + 1} for i in range(100)])
+    ask(tab, "x " * 100)
+    expect(tab.locator("mark")).to_have_count(100)
+    tab.locator("mark").first.focus()
+    tab.keyboard.press("End")
+    expect(tab.locator("tr[aria-current=true]")).to_contain_text("198–199")
+    row, box = tab.locator("tr[aria-current=true]").bounding_box(), tab.locator("#rows").bounding_box()
+    assert row
+    assert box
+    assert box["y"] <= row["y"] <= box["y"] + box["height"] - row["height"]
+
+
 @pytest.mark.slow
 def test_long_post_is_typed_without_lag(open_page: Open) -> None:
     tab = open_page()
