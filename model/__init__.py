@@ -5,7 +5,7 @@ The network, and everything that turns posts into tensors and logits into entiti
 
 from transformers import AutoConfig
 
-from model.entities import Attention, Entity
+from model.entities import Answer, Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
 from model.modeling.configuration import SMNERConfig
 from model.modeling.smner import SMNER, SMNEROutput
@@ -17,6 +17,7 @@ AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's load
 
 __all__ = [
     "SMNER",
+    "Answer",
     "Attention",
     "Entity",
     "InvalidCheckpoint",

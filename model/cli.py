@@ -1,10 +1,11 @@
-"""``smner-recognize``: prints the entities of one post as JSON, or recognizes a file of posts."""
+"""``smner-recognize``: shows the entities of one post, or recognizes a file of posts."""
 
 import argparse
 import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import get_args
@@ -12,13 +13,20 @@ from typing import get_args
 from transformers.utils import logging
 
 from model.device import Precision
+from model.display.attention_figure import PANEL, check_figure_path, draw_attention, save_figure
+from model.display.terminal import show
+from model.entities import Entity
 from model.errors import SMNERError
 from model.post_files.answers import answer
 from model.post_files.input_lines import check_source
 from model.post_files.recognition import recognize_file
-from model.recognizer import Recognizer
+from model.preprocessing.images import read_thumbnail
+from model.recognizer import Post, Recognizer
 
 _EPILOG = """\
+On a terminal the text is shown with its entities marked: in color, or in brackets if NO_COLOR is set or TERM is dumb.
+In a pipe or a file, and with --json, the answer is JSON.
+
 --input has one JSON object per line: {"text": ...} or {"tokens": [...]}, and optionally "id" and "image", a path that
 is relative to the file (with a pipe, to the current folder). It may be gzipped, a pipe, or - for standard input.
 
@@ -47,6 +55,13 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("text", nargs="?", help="the post's text")
     parser.add_argument("--image", type=Path, metavar="FILE", help="the post's photo")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="PICTURE",
+        help="draw where in the photo each entity looked, to a .png or .pdf file; needs --image",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON on a terminal, too")
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="folder, or name of a checkpoint that comes along (default: smner-compact)"
     )
@@ -87,21 +102,52 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either a text or --input")
     if (options.input is None) != (options.output is None):
         parser.error("--input and --output go together")
-    if options.input is not None and options.image is not None:
-        parser.error("--image goes with a text; with --input, each line names its own photo")
+    of_a_text = {"--image": options.image, "--explain": options.explain, "--json": options.json or None}
+    if options.input is not None and (given := [name for name, value in of_a_text.items() if value is not None]):
+        parser.error(
+            f"{given[0]} goes with a text; with --input, each line names its own photo and is answered as JSON"
+        )
     return options
 
 
 def _recognize_text(options: argparse.Namespace) -> int:
     if sys.stdout is None:
         raise OSError("standard output is closed")
+    if options.explain is not None:
+        _check_explainable(options)
     recognizer = _load(options)
     post = recognizer.prepare(options.text, options.image)
-    record = answer(post, recognizer.run([post])[0])
+    if options.explain is not None:
+        entities = _explain(recognizer, post, options)
+    else:
+        (entities,) = recognizer.run([post])
+    _print(post, entities, as_json=options.json or not sys.stdout.isatty())
+    return 0
+
+
+def _check_explainable(options: argparse.Namespace) -> None:
+    """Before the slow loading."""
+    if options.image is None:
+        raise ValueError("--explain draws on the post's photo: name it with --image")
+    check_figure_path(options.explain)
+
+
+def _explain(recognizer: Recognizer, post: Post, options: argparse.Namespace) -> list[Entity]:
+    if not recognizer.model.config.use_cma:
+        raise ValueError(f"--explain: {recognizer.name} was trained without cross-modal attention and looks nowhere")
+    (entities,) = recognizer.run([post], explain=True)
+    photo = read_thumbnail(options.image, side=PANEL)
+    save_figure(draw_attention(post.source, entities, photo), options.explain)
+    return [replace(entity, attention=None, scores=None) for entity in entities]
+
+
+def _print(post: Post, entities: Sequence[Entity], *, as_json: bool) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
-    print(json.dumps(record, ensure_ascii=False, indent=2), flush=True)
-    return 0
+    if as_json:
+        print(json.dumps(answer(post, entities), ensure_ascii=False, indent=2), flush=True)
+    else:
+        show(post.source, entities, has_image=post.has_image)
 
 
 def _recognize_file(options: argparse.Namespace) -> int:

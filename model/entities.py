@@ -1,6 +1,9 @@
 """The answer: typed spans of the text."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from model.display.notebook import entity_html, marked_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +32,18 @@ class Entity:
     score: float
     attention: Attention | None = None
     scores: dict[str, float] | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return entity_html(self.word, self)
+
+
+class Answer(list[Entity]):
+    """The entities of one post, in text order. A notebook shows them marked in the post's ``text``."""
+
+    def __init__(self, text: str, entities: Iterable[Entity]) -> None:
+        super().__init__(entities)
+        self.text = text
+
+    def _repr_html_(self) -> str:
+        return marked_html(self.text, self)

@@ -12,7 +12,7 @@ from model.argument_checks import as_list, check_batch_size, check_text, naming
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
 from model.device import Precision, check_precision, choose_device, images_in_bfloat16
-from model.entities import Entity
+from model.entities import Answer, Entity
 from model.explanations import DECIMALS, explain_candidates
 from model.merging import WindowOutput, merge_windows
 from model.modeling.image_encoder import fold_for_inference
@@ -92,6 +92,8 @@ class Recognizer:
 
     def recognize(self, text: str, image: ImageSource | None = None) -> list[Entity]:
         """Recognize the entities of one post, in text order; a text without words has none.
+
+        A notebook shows them marked in the text.
 
         Raises:
             InvalidPost: the text is too long or the image cannot be read.
@@ -173,7 +175,7 @@ class Recognizer:
             found = self._run_pass(rows, [features[row.post] for row in rows], explained=explain)
             for row, output in zip(rows, found, strict=True):
                 outputs[row.post][row.number] = output
-        return [self._entities(post, own) for post, own in zip(posts, outputs, strict=True)]
+        return [Answer(post.source, self._entities(post, own)) for post, own in zip(posts, outputs, strict=True)]
 
     def _run_pass(
         self, rows: Sequence[Row], image_features: Sequence[Tensor | None], *, explained: bool

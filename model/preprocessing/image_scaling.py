@@ -1,4 +1,4 @@
-"""Rescales a decoded image to an upright RGB square."""
+"""Rescales a decoded image to an upright RGB one: a square for the encoder, a thumbnail for people."""
 
 import numpy as np
 import torch
@@ -12,12 +12,25 @@ _REDUCING_GAP = 3.0  # averaging over cells keeps at least this many times the f
 
 def to_square(image: Image.Image, size: int) -> Tensor:
     """Rescale the whole image: (3, size, size) uint8, RGB."""
-    across, down = (max(1, int(side / size / _REDUCING_GAP)) for side in image.size)
+    return torch.from_numpy(np.array(_rescaled(image, size, size))).permute(2, 0, 1).contiguous()
+
+
+def to_thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """Scale an image down until neither side is longer than ``side`` pixels, in its own proportions."""
+    ratio = min(1.0, side / max(image.size))
+    return _rescaled(image, *(max(1, round(length * ratio)) for length in image.size))
+
+
+def _rescaled(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Rescale to ``width`` × ``height`` pixels as stored, then turn upright."""
+    across, down = (
+        max(1, int(old / new / _REDUCING_GAP)) for old, new in zip(image.size, (width, height), strict=True)
+    )
     small = _reduced(image, across, down)
     box = (0.0, 0.0, image.width / across, image.height / down)  # cells at the right and lower edges may be cut off
-    square = small.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    square.getexif()[ExifTags.Base.Orientation] = _orientation(image)
-    return torch.from_numpy(np.array(ImageOps.exif_transpose(square))).permute(2, 0, 1).contiguous()
+    scaled = small.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    scaled.getexif()[ExifTags.Base.Orientation] = _orientation(image)
+    return ImageOps.exif_transpose(scaled)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB square of the image encoder's size.
+"""Bytes to an upright RGB square of the image encoder's size, or to a thumbnail.
 
 Sizes are read from the header before anything is decoded, and large JPEGs are decoded at a reduced scale
 (``Image.draft``). Training and serving both decode here, so they see the same pixels.
@@ -7,8 +7,10 @@ Sizes are read from the header before anything is decoded, and large JPEGs are d
 import hashlib
 import io
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import torch
 from PIL import AvifImagePlugin, Image
@@ -18,11 +20,11 @@ from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, Unsupporte
 from model.preprocessing import jpeg_segments, png_chunks, webp_chunks
 from model.preprocessing.avif_size import check_extents, coded_sizes
 from model.preprocessing.file_types import is_avif, name_file_type
-from model.preprocessing.image_scaling import BAND_PIXELS, to_square
+from model.preprocessing.image_scaling import BAND_PIXELS, to_square, to_thumbnail
 from model.preprocessing.image_sources import ImageSource, image_content
 from model.preprocessing.webp_chunks import is_webp, webp_size
 
-__all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSettings", "ImageSource", "read_image"]
+__all__ = ["FORMATS", "IMAGE_SUFFIXES", "MAX_PIXELS", "ImageSettings", "ImageSource", "read_image", "read_thumbnail"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
@@ -35,6 +37,8 @@ _LARGE_IMAGE_LOCK = threading.Lock()
 _DRAFT_MARGIN = 2  # a JPEG is decoded to at least this many times the final side
 _MAX_SCANS = 100  # in a JPEG; a progressive one has about ten, and each costs a pass over the whole image
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # as for the other formats: several images are decoded at once
+Scaled = TypeVar("Scaled")
+Scale = Callable[[Image.Image, int], Scaled]  # of a decoded image, to sides of so many pixels
 _SIGNATURES = (jpeg_segments.SIGNATURE, png_chunks.SIGNATURE, b"GIF8")
 
 
@@ -77,11 +81,23 @@ def read_image(source: ImageSource, *, size: int, max_pixels: int = MAX_PIXELS) 
         TypeError: ``source`` is none of these; the message names its type.
         OSError: the path cannot be read.
     """
+    return _read(source, size, max_pixels, to_square)
+
+
+def read_thumbnail(source: ImageSource, *, side: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image and scale it down to at most ``side`` pixels a side, upright and in RGB.
+
+    The proportions stay, and so does the size of an image that is smaller. Errors as for :func:`read_image`.
+    """
+    return _read(source, side, max_pixels, to_thumbnail)
+
+
+def _read(source: ImageSource, size: int, max_pixels: int, scale: Scale[Scaled]) -> Scaled:
     content = image_content(source)
     try:
         if isinstance(content, Image.Image):
-            return to_square(content, size)
-        return _decode(_without_metadata(content), size, max_pixels)
+            return scale(content, size)
+        return _decode(_without_metadata(content), size, max_pixels, scale)
     except InvalidPost:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
@@ -97,19 +113,19 @@ def _without_metadata(content: bytes) -> bytes:
     return webp_chunks.without_metadata(content) if is_webp(content) else content
 
 
-def _decode(content: bytes, size: int, max_pixels: int) -> Tensor:
+def _decode(content: bytes, size: int, max_pixels: int, scale: Scale[Scaled]) -> Scaled:
     if content.startswith(jpeg_segments.SIGNATURE) and not jpeg_segments.has_end(content):
         content, *others = jpeg_segments.completions(content) or [content]
         if others and any(_digest(other, max_pixels) != _digest(content, max_pixels) for other in others):
             raise UnreadableImage("the photo ends before its last pixels")
-    return _first_frame(content, size, max_pixels)
+    return _first_frame(content, size, max_pixels, scale)
 
 
-def _first_frame(content: bytes, size: int, max_pixels: int) -> Tensor:
+def _first_frame(content: bytes, size: int, max_pixels: int, scale: Scale[Scaled]) -> Scaled:
     if header := webp_size(content):  # Pillow allocates a WebP's whole canvas when it opens it
         pixels = _check_size(*header, max_pixels=max_pixels)
         with _large_image_lock(pixels), _open(content, max_pixels) as image:
-            return to_square(image, size)
+            return scale(image, size)
     with _open(content, max_pixels) as image:
         pixels = image.width * image.height
         image.draft("RGB", (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
@@ -118,7 +134,7 @@ def _first_frame(content: bytes, size: int, max_pixels: int) -> Tensor:
         if image.format == "AVIF":
             pixels = _coded_pixels(content, max_pixels)
         with _large_image_lock(pixels):
-            return to_square(image, size)
+            return scale(image, size)
 
 
 def _digest(content: bytes, max_pixels: int) -> bytes:
