@@ -11,6 +11,7 @@ from training.cli.arguments import add_data_arguments, add_texts_argument, data_
 from training.cli.command import command
 from training.learning.distributed import join_processes
 from training.learning.run import train
+from training.learning.summary import summary
 from training.recipes.recipe import Recipe, parse_override, recipe_names
 
 
@@ -26,17 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @command("smner-train", "Train SMNER by a recipe.", add_arguments, advice="the same command with --resume continues it")
 def main(options: argparse.Namespace) -> None:
-    """Train, and print the scores and where the checkpoint is."""
+    """Train, and print a summary."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orchestrator's Ctrl-C
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     say = join_processes().print
     try:
         recipe = Recipe.load(options.recipe, dict(map(parse_override, options.set)))
-        result = train(recipe, data_sources(options), options.output, resume=options.resume)
+        sources = data_sources(options)
+        result = train(recipe, sources, options.output, resume=options.resume)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ValueError(f"recipe {options.recipe}: {faults}") from error
-    for name, f1 in result.f1.items():
-        say(f"F1 on {name} valid: {f1:.4f}")
-    say(f"checkpoint: {result.checkpoint}")
+    say(summary(result, sources))
     join_processes().destroy_process_group()

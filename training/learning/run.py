@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from transformers import TrainerState, set_seed
 
@@ -31,16 +32,36 @@ from training.learning.teacher import Teacher
 from training.learning.trainer import SMNERTrainer, check_tracker, in_bfloat16
 from training.recipes.recipe import Recipe
 from training.scoring.prediction import predict
-from training.scoring.scores import Scores, score
+from training.scoring.scores import Scores, score, score_by_type
 from training.scoring.temperature import fit_temperature
+
+
+class ValidScores(NamedTuple):
+    """Scores on a valid split, of all entities and of those of each type."""
+
+    overall: Scores
+    by_type: dict[str, Scores]
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The outcome of a run: F1 on each valid split, as a fraction, and the checkpoint's folder."""
+    """The outcome of a run.
 
-    f1: dict[str, float]
+    Attributes:
+        valid: the scores on each valid split, by source.
+        best_epoch: the epoch whose weights were kept, out of ``epochs``; not whole if ``max_steps`` ended the run.
+        checkpoint: the folder.
+    """
+
+    valid: dict[str, ValidScores]
+    best_epoch: float
+    epochs: float
     checkpoint: Path
+
+    @property
+    def f1(self) -> dict[str, float]:
+        """F1 on each valid split, as a fraction."""
+        return {name: own.overall.f1 for name, own in self.valid.items()}
 
 
 def train(recipe: Recipe, sources: Sequence[DataSource], output: Path, *, resume: bool = False) -> RunResult:
@@ -90,8 +111,9 @@ def _train(recipe: Recipe, data: TrainingData, output: Path, *, resume: bool) ->
     trainer = _make_trainer(recipe, cased, features, network, processor, run)
     on_main_process(lambda: images.report(trainer.train_sets, trainer.valid_sets, run))
     _fit(trainer, run / CHECKPOINTS_FOLDER, resume=resume)
-    scores = on_main_process(lambda: _finish(recipe, data, trainer, processor, output))
-    return RunResult({name: own.f1 for name, own in scores.items()}, output)
+    valid = on_main_process(lambda: _finish(recipe, data, trainer, processor, output))
+    epochs = trainer.state.epoch or 0.0
+    return RunResult(valid, _best_epoch(trainer.state) or epochs, epochs, output)
 
 
 def _check_texts(data: TrainingData, processor: SMNERProcessor) -> None:
@@ -175,7 +197,7 @@ def _finish(
     trainer: SMNERTrainer,
     processor: SMNERProcessor,
     output: Path,
-) -> dict[str, Scores]:
+) -> dict[str, ValidScores]:
     """Take the weight of "no entity" out, round to the stored format, calibrate, score, and write the checkpoint."""
     network: SMNER = trainer.network
     if recipe.undo_no_entity_weight:
@@ -186,7 +208,8 @@ def _finish(
     valid = trainer.valid_sets
     if valid:
         network.config.score_temperature = fit_temperature(network, list(valid.values()), trainer.collator)
-    scores = {name: score(own.posts, predict(network, own, trainer.collator)) for name, own in valid.items()}
+    found = {name: predict(network, own, trainer.collator) for name, own in valid.items()}
+    scores = {name: score(own.posts, found[name]) for name, own in valid.items()}
     card = model_card(
         recipe,
         scores=scores,
@@ -199,4 +222,11 @@ def _finish(
     )
     write_json(output / RUN_FOLDER / "scores.json", {name: asdict(value) for name, value in scores.items()})
     save_checkpoint(output, network, processor, model_card=card, weight_format=recipe.weight_format)
-    return scores
+    by_type = {name: score_by_type(own.posts, found[name], data.types) for name, own in valid.items()}
+    return {name: ValidScores(scores[name], by_type[name]) for name in valid}
+
+
+def _best_epoch(state: TrainerState) -> float | None:
+    """The epoch that F1 on the valid splits chose; None without a valid split."""
+    scored = [entry for entry in state.log_history if "eval_f1" in entry]
+    return next((entry["epoch"] for entry in scored if entry["step"] == state.best_global_step), None)
