@@ -37,9 +37,8 @@ def check_figure_path(path: Path) -> None:
         NotADirectoryError: its folder does not exist.
     """
     if path.suffix.lower() not in _OPTIONS:
-        raise ValueError(
-            f"{path}: a picture is written as {' or '.join(_OPTIONS)}, not as {path.suffix or 'no suffix'}"
-        )
+        found = f"not as {path.suffix}" if path.suffix else "but it has no suffix"
+        raise ValueError(f"{path}: a picture is written as {' or '.join(_OPTIONS)}, {found}")
     if not path.parent.is_dir():
         raise NotADirectoryError(f"{path}: there is no such folder")
 

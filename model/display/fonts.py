@@ -30,8 +30,8 @@ _SYSTEM_FONTS = (
 
 
 def font_for(text: str, size: int) -> Font:
-    """The font that has most of the characters of ``text``; missing ones are drawn as boxes."""
-    characters = frozenset(text)
+    """The font that has most of the characters of a text without control characters; others are drawn as boxes."""
+    characters = {character for character in text if not character.isspace()}
     best, most = "", -1
     for name in ("", *_SYSTEM_FONTS):
         covered = sum(_covers(name, character) for character in characters)
@@ -58,8 +58,15 @@ def _load(name: str, size: int) -> Font | None:
 
 @lru_cache(maxsize=10_000)
 def _covers(name: str, character: str) -> bool:
-    font = _load(name, _PROBED_SIZE)
+    font = _probe(name)
     return font is not None and _drawn(font, character) != _drawn(font, _NO_CHARACTER)
+
+
+@cache
+def _probe(name: str) -> Font | None:
+    """The font without shaping, which single characters may fail."""
+    font = _load(name, _PROBED_SIZE)
+    return None if font is None else font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
 def _drawn(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
