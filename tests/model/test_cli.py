@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from model import Recognizer
 from model.checkpoint import CONFIG_FILE, write_checksums
 from model.cli import main
+from tests.model.display.terminals import terminal
 
 TEXT = "Kawhi Leonard wins the NBA award"
 
@@ -32,6 +35,9 @@ def test_one_post_is_answered_as_json(
     ("arguments", "message"),
     [
         ([TEXT, "--image", "missing.jpg"], "missing.jpg"),
+        ([TEXT, "--explain", "a.png"], "--explain draws on the post's photo: name it with --image"),
+        ([TEXT, "--image", "a.jpg", "--explain", "a.svg"], "a.svg: a picture is written as .png or .pdf, not as .svg"),
+        ([TEXT, "--image", "a.jpg", "--explain", "absent/a.png"], "absent/a.png: there is no such folder"),
         ([TEXT, "--device", "toaster"], "device 'toaster' is none of"),
         ([TEXT, "--device", "meta"], "device meta: its tensors have shapes but no values"),
         (["--input", "missing.jsonl", "--output", "-"], "missing.jsonl"),
@@ -133,6 +139,94 @@ def test_a_closed_standard_output_is_status_2(
     monkeypatch.setattr("sys.stdout", None)
     assert main([*command, *arguments]) == 2
     assert capsys.readouterr().err == "smner-recognize: standard output is closed\n"
+
+
+def test_a_terminal_shows_the_marked_text(
+    command: list[str], recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal(monkeypatch) as screen:
+        assert main([TEXT, *command]) == 0
+        printed = screen.plain()
+    found = recognizer.recognize(TEXT)
+    assert found
+    assert all(f" {e.word} {e.entity_group} {e.score:.2f} " in printed for e in found)
+    assert printed.endswith(" without a photo\n")
+
+
+def test_json_is_printed_on_demand(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as screen:
+        assert main([TEXT, "--json", *command]) == 0
+        assert json.loads(screen.styled())["text"] == TEXT
+
+
+def test_letters_a_terminal_lacks_are_escaped(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with terminal(monkeypatch, encoding="ascii") as screen:
+        assert main(["\x1b東京\udcff", *command]) == 0
+        assert "\\u241b\\u6771\\u4eac" in screen.plain()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def photo(tmp_path: Path, jpeg: bytes) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg)
+    return path
+
+
+@pytest.mark.parametrize("name", ["where.png", "where.pdf"])
+def test_explain_draws_and_answers_as_ever(
+    command: list[str], photo: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main([TEXT, "--image", str(photo), *command]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert main([TEXT, "--image", str(photo), "--explain", str(photo.with_name(name)), *command]) == 0
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out), shown.err) == (answer, "")
+    assert photo.with_name(name).stat().st_size > 10_000
+
+
+def test_explain_has_a_panel_for_each_entity(command: list[str], photo: Path, recognizer: Recognizer) -> None:
+    """The photo comes first; a picture is at least two panels wide."""
+    picture = photo.with_name("where.png")
+    assert main([TEXT, "--image", str(photo), "--explain", str(picture), *command]) == 0
+    panels = 1 + len(recognizer.recognize(TEXT, photo))
+    rows = -(-panels // 4)
+    columns = max(2, -(-panels // rows))
+    with Image.open(picture) as drawn:
+        assert drawn.width == 600 * columns + 50 * (columns - 1) + 2 * 75
+        assert drawn.height > 600 * rows
+
+
+def test_explain_says_that_nothing_was_found(command: list[str], photo: Path) -> None:
+    picture = photo.with_name("where.png")
+    assert main(["", "--image", str(photo), "--explain", str(picture), *command]) == 0
+    with Image.open(picture) as drawn:
+        assert drawn.width == 2 * 600 + 50 + 2 * 75
+
+
+def test_a_model_without_attention_explains_nothing(
+    command: list[str], photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Recognizer.from_pretrained
+
+    def without_attention(*arguments: Any, **options: Any) -> Recognizer:
+        recognizer = load(*arguments, **options)
+        recognizer.model.config.use_cma = False
+        return recognizer
+
+    monkeypatch.setattr(Recognizer, "from_pretrained", without_attention)
+    assert main([TEXT, "--image", str(photo), "--explain", str(photo.with_name("a.png")), *command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("--explain: tiny was trained without cross-modal attention and looks nowhere")
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--explain", "a.png"], ["--image", "a.jpg"]])
+def test_files_take_no_options_of_texts(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--input", "a.jsonl", "--output", "-", *option])
+    assert f"{option[0]} goes with a text" in capsys.readouterr().err
 
 
 Process = subprocess.Popen[bytes]

@@ -19,13 +19,6 @@ def test_an_answer_is_its_marked_text(recognizer: Recognizer) -> None:
     assert batched._repr_html_() == html  # type: ignore[attr-defined]
 
 
-def test_an_answer_is_a_list() -> None:
-    answer = Answer(TEXT, FOUND)
-    assert answer == FOUND
-    assert repr(answer) == repr(FOUND)
-    assert answer[0] is FOUND[0]
-
-
 def test_an_entity_shows_word_type_and_score() -> None:
     assert re.fullmatch(r"<mark style=.*>Anna <b style=.*>PER 0\.99</b></mark>", FOUND[0]._repr_html_())
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model.errors import ImageTooLarge, InvalidPost, UnreadableImage, UnsupportedImage
 from model.preprocessing import image_scaling, images
-from model.preprocessing.images import FORMATS, ImageSettings, read_image
+from model.preprocessing.images import FORMATS, ImageSettings, read_image, read_thumbnail
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 ROTATE_90, ROTATE_180, ROTATE_270 = Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270
@@ -383,3 +383,35 @@ def test_pixels_are_normalized_by_channel() -> None:
 def test_settings_default_to_imagenets() -> None:
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     assert ImageSettings().to_dict() == {"size": 224, "mean": mean, "deviation": deviation}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((400, 200), (100, 50)), ((200, 400), (50, 100)), ((60, 30), (60, 30)), ((5000, 3), (100, 1)), ((1, 1), (1, 1))],
+)
+def test_a_thumbnail_keeps_proportions(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """And is never larger than the image."""
+    thumbnail = read_thumbnail(Image.new("RGB", size, "red"), side=100)
+    assert (thumbnail.size, thumbnail.mode) == (expected, "RGB")
+    assert thumbnail.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_thumbnail_is_upright() -> None:
+    stored = Image.new("RGB", (400, 200), "red")
+    stored.paste("blue", (0, 0, 200, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter, clockwise
+    buffer = io.BytesIO()
+    stored.save(buffer, "PNG", exif=exif)
+    thumbnail = read_thumbnail(buffer.getvalue(), side=100)
+    assert thumbnail.size == (50, 100)
+    assert (thumbnail.getpixel((25, 5)), thumbnail.getpixel((25, 95))) == ((0, 0, 255), (255, 0, 0))
+
+
+def test_a_thumbnail_has_the_same_limits(jpeg: bytes) -> None:
+    with pytest.raises(ImageTooLarge):
+        read_thumbnail(jpeg, side=100, max_pixels=1000)
+    with pytest.raises(UnreadableImage):
+        read_thumbnail(jpeg[: len(jpeg) // 2], side=100)
+    with pytest.raises(UnsupportedImage):
+        read_thumbnail(b"hello", side=100)

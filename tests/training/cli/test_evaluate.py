@@ -128,8 +128,24 @@ def test_images_and_features_exclude_each_other(command: list[str], capsys: pyte
     assert "not allowed with argument" in capsys.readouterr().err
 
 
-def test_the_report_is_checked_before_measuring(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("option", ["--report", "--errors"])
+def test_output_folders_are_checked_before_measuring(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    monkeypatch.setattr("training.cli.evaluate.evaluate", lambda *_: pytest.fail("measured"))
-    assert main([*command, "--report", str(tmp_path / "absent" / "report.json")]) == 2
+    monkeypatch.setattr("training.cli.evaluate.run_on_split", lambda *_, **__: pytest.fail("measured"))
+    assert main([*command, option, str(tmp_path / "absent" / "file")]) == 2
+
+
+def test_mistakes_are_written_as_a_page(command: list[str], source: DataSource, tmp_path: Path) -> None:
+    """The eight posts are known by heart; then each Anna is tagged as a place.
+
+    So both posts with "Anna" have a wrong type. In both with "Anna Smith", found as one PER, "Anna" and "Smith" are a
+    LOC and a PER by now; one of them is compared with it, the other has been missed.
+    """
+    valid = source.path / "valid.txt"
+    valid.write_text(valid.read_text("utf-8").replace("Anna\tB-PER", "Anna\tB-LOC"), "utf-8")
+    assert main([*command, "--images", str(source.images), "--errors", str(tmp_path / "errors.html")]) == 0
+    html = (tmp_path / "errors.html").read_text("utf-8")
+    assert re.findall(r"<h2>(.*)</h2>", html) == ["missed: 2", "wrong type: 2", "wrong border: 2"]
+    assert "<title>Mistakes of run on eight valid</title>" in html
+    assert html.count("<img ") == 2  # posts 0 and 2 have a wrong type and a photo

@@ -1,6 +1,7 @@
 import argparse
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,9 +43,19 @@ def test_a_recipe_and_data_make_a_checkpoint(
 ) -> None:
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].startswith("F1 on eight valid: 0.")
-    assert lines[-1] == f"checkpoint: {tmp_path / 'run'}"
+    assert "best epoch: 0.5 of 0.5" in lines  # one step of two
+    assert [line.split()[0] for line in lines if re.search(r" [01]\.\d{4} +\d+$", line)] == ["all", "PER", "LOC"]
+    assert lines[-4] == f"checkpoint: {tmp_path / 'run'}"
+    assert lines[-2].startswith(f"  smner-evaluate --checkpoint {tmp_path / 'run'} --data ")
+    assert lines[-1] == f"  smner-serve --checkpoint {tmp_path / 'run'}"
     assert Recognizer.from_pretrained(tmp_path / "run", device="cpu").recognize("") == []
+
+
+def test_the_evaluation_proposed_at_the_end_works(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 0
+    name, *options = shlex.split(capsys.readouterr().out.splitlines()[-2])
+    assert name == "smner-evaluate"
+    assert evaluate.main([*options, "--device", "cpu"]) == 0
 
 
 def test_settings_change_the_recipe(command: list[str], tmp_path: Path) -> None:
