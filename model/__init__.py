@@ -3,8 +3,9 @@
 The network, and everything that turns posts into tensors and logits into entities. Knows no HTTP.
 """
 
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModel
 
+from model import multimodal_ner
 from model.entities import Answer, Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
 from model.modeling.configuration import SMNERConfig
@@ -14,6 +15,8 @@ from model.preprocessing.processor import SMNERProcessor
 from model.recognizer import Recognizer
 
 AutoConfig.register(SMNERConfig.model_type, SMNERConfig)  # the tokenizer's loader reads the folder's config.json
+AutoModel.register(SMNERConfig, SMNER)
+multimodal_ner.register()
 
 __all__ = [
     "SMNER",
