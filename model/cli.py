@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from model.device import Precision
 from model.display.attention_figure import PANEL, check_figure_path, draw_attention, save_figure
+from model.display.marked_text import escape_json, visible
 from model.display.terminal import show
 from model.entities import Entity
 from model.errors import SMNERError
@@ -130,6 +131,8 @@ def _check_explainable(options: argparse.Namespace) -> None:
     if options.image is None:
         raise ValueError("--explain draws on the post's photo: name it with --image")
     check_figure_path(options.explain)
+    if options.explain.exists() and options.image.exists() and options.explain.samefile(options.image):
+        raise FileExistsError(f"{options.explain}: is the photo itself; choose another name for the picture")
 
 
 def _explain(recognizer: Recognizer, post: Post, options: argparse.Namespace) -> list[Entity]:
@@ -145,7 +148,7 @@ def _print(post: Post, entities: Sequence[Entity], *, as_json: bool) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for terminals that are not UTF-8
     if as_json:
-        print(json.dumps(answer(post, entities), ensure_ascii=False, indent=2), flush=True)
+        print(escape_json(json.dumps(answer(post, entities), ensure_ascii=False, indent=2)), flush=True)
     else:
         show(post.source, entities, has_image=post.has_image)
 
@@ -168,7 +171,7 @@ def _discard_output() -> None:
 
 
 def _report(message: str) -> None:
-    print(f"smner-recognize: {' '.join(message.split())}", file=sys.stderr)
+    print(f"smner-recognize: {visible(' '.join(message.split()))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

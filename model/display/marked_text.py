@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 # Control characters but tab and line feed, other line breaks, changes of the writing direction that may stay open
 # (https://trojansource.codes), and halves of surrogate pairs
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_HARMFUL_IN_JSON = re.compile(_HARMFUL.pattern.replace("\x00-\x08\x0b-\x1f", ""))  # which JSON itself escapes
 _CONTROL_PICTURES = 0x2400  # U+241B is a picture of ESC, U+001B
 _DELETE, _PICTURE_OF_DELETE = "\x7f", "\u2421"
 
@@ -51,6 +52,11 @@ def label(entity: MarkedSpan) -> str:
 def visible(text: str) -> str:
     """Replace what would be obeyed instead of shown: ESC by its picture ␛, others by their number."""
     return _HARMFUL.sub(_shown, text.replace("\r\n", "\n"))
+
+
+def escape_json(text: str) -> str:
+    """Escape in a JSON text what would be obeyed instead of shown; it stands for the same values."""
+    return _HARMFUL_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _shown(match: re.Match[str]) -> str:

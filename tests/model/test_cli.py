@@ -159,6 +159,22 @@ def test_json_is_printed_on_demand(command: list[str], monkeypatch: pytest.Monke
         assert json.loads(screen.styled())["text"] == TEXT
 
 
+def test_nothing_in_a_post_commands_the_terminal(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """U+009B is CSI in one character, which JSON does not escape."""
+    text = "\x1b[31mred \x9b2J \u202e"
+    for options in ([], ["--json"]):
+        with terminal(monkeypatch, NO_COLOR="1") as screen:
+            assert main([text, *options, *command]) == 0
+            printed = screen.styled()
+        assert not set(printed) & {"\x1b", "\x9b", "\u202e"}
+    assert json.loads(printed)["text"] == text
+
+
+def test_names_in_errors_command_no_terminal(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([TEXT, "--image", "\x1b[31m.jpg", *command]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_letters_a_terminal_lacks_are_escaped(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +220,17 @@ def test_explain_says_that_nothing_was_found(command: list[str], photo: Path) ->
     assert main(["", "--image", str(photo), "--explain", str(picture), *command]) == 0
     with Image.open(picture) as drawn:
         assert drawn.width == 2 * 600 + 50 + 2 * 75
+
+
+def test_the_photo_itself_is_not_overwritten(
+    command: list[str], tmp_path: Path, image: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / "photo.png"
+    image.save(photo)
+    before = photo.read_bytes()
+    assert main([TEXT, "--image", str(photo), "--explain", str(photo), *command]) == 2
+    assert "is the photo itself" in capsys.readouterr().err
+    assert photo.read_bytes() == before
 
 
 def test_a_model_without_attention_explains_nothing(

@@ -1,3 +1,4 @@
+import json
 import unicodedata
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import Entity
-from model.display.marked_text import cut, label, visible
+from model.display.marked_text import cut, escape_json, label, visible
 
 TEXT = "Kawhi Leonard is in Oslo"
 FOUND = [Entity("LOC", "Oslo", 20, 24, 0.5), Entity("PER", "Kawhi Leonard", 0, 13, 0.987)]
@@ -48,3 +49,14 @@ def test_what_would_be_obeyed_is_shown(text: str, shown: str) -> None:
 @given(st.text())
 def test_no_control_character_is_left(text: str) -> None:
     assert {unicodedata.category(c) for c in visible(text) if c not in "\n\t"}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+
+
+@given(st.text())
+def test_escaped_json_means_the_same(text: str) -> None:
+    escaped = escape_json(json.dumps({"text": text}, ensure_ascii=False))
+    assert json.loads(escaped) == {"text": text}
+    assert {unicodedata.category(c) for c in escaped}.isdisjoint({"Cc", "Cs", "Zl", "Zp"})
+
+
+def test_only_what_is_harmful_is_escaped_in_json() -> None:
+    assert escape_json('{"text": "東京\\n\x9b\u202e\x7f"}') == '{"text": "東京\\n\\u009b\\u202e\\u007f"}'
