@@ -5,6 +5,7 @@ The photo comes first, then a panel for each entity. All panels share one scale.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -15,7 +16,7 @@ from model.display.type_colors import type_color
 from model.entities import Attention, Entity
 
 _DOTS_PER_INCH = 300
-_OPTIONS: dict[str, dict[str, object]] = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"dpi": (_DOTS_PER_INCH, _DOTS_PER_INCH)},
     ".pdf": {"resolution": float(_DOTS_PER_INCH), "quality": 95},
 }

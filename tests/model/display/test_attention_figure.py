@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 from model import Attention, Entity
 from model.display import attention_figure
 from model.display.attention_figure import PANEL, check_figure_path, draw_attention, save_figure
+from model.display.fonts import fit_lines
 
 LOOKED = Attention(0.51, [[0.01] * 7 for _ in range(7)])
 
@@ -19,11 +21,10 @@ def entities(count: int, word: str = "Oslo") -> list[Entity]:
 def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Everything that is written into pictures."""
     written = []
-    fit = attention_figure.fit_lines
 
-    def spy(text: str, *arguments: object, **options: object) -> list[str]:
+    def spy(text: str, *arguments: Any, **options: Any) -> list[str]:
         written.append(text)
-        return fit(text, *arguments, **options)  # type: ignore[arg-type]
+        return fit_lines(text, *arguments, **options)
 
     monkeypatch.setattr(attention_figure, "fit_lines", spy)
     return written

@@ -12,7 +12,9 @@ def no_system_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_latin_is_drawn_in_pillows_font() -> None:
     """So pictures look the same everywhere."""
-    assert font_for("Kawhi Leonard, 98 %", 20).getname() == ImageFont.load_default(20).getname()
+    own = ImageFont.load_default(20)
+    assert isinstance(own, ImageFont.FreeTypeFont)
+    assert font_for("Kawhi Leonard, 98 %", 20).getname() == own.getname()
 
 
 def test_a_font_that_has_the_letters_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:

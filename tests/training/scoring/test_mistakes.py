@@ -5,14 +5,11 @@ from training.scoring.scores import ScoredEntity
 Span = tuple[int, int, str]
 
 
-def mistakes(tagged: list[Span], found: list[Span]) -> list[tuple[Kind, Span | None, Span | None]]:
+def mistakes(tagged: list[Span], found: list[Span]) -> list[tuple[Kind, TypedWords | None, TypedWords | None]]:
     """The mistakes in a post of ten words: kind, tagged and found entity."""
     post = LabeledPost("p", tuple("abcdefghij"), tuple(TypedWords(*span) for span in tagged))
     predicted = tuple(ScoredEntity(TypedWords(*span), 0.5) for span in found)
-    return [
-        (m.kind, m.tagged and tuple(m.tagged), m.found and tuple(m.found.entity))
-        for m in find_mistakes([post], [predicted])
-    ]
+    return [(m.kind, m.tagged, m.found and m.found.entity) for m in find_mistakes([post], [predicted])]
 
 
 def test_what_is_right_is_no_mistake() -> None:
