@@ -25,8 +25,8 @@ MAX_SHOWN = 200  # of each kind; those that the model was surest of
 _PHOTO_SIDE = 240  # pixels
 _JPEG_QUALITY = 70
 _MEANINGS = {
-    Kind.MISSED: "tagged, but nothing was found there",
-    Kind.INVENTED: "found where nothing is tagged",
+    Kind.MISSED: "tagged, but not found",
+    Kind.INVENTED: "found, but not tagged",
     Kind.WRONG_TYPE: "the same words, another type",
     Kind.WRONG_BORDER: "some of the same words; the type may differ, too",
 }
