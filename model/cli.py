@@ -21,8 +21,9 @@ from model.errors import SMNERError
 from model.post_files.answers import answer
 from model.post_files.input_lines import check_source
 from model.post_files.recognition import recognize_file
+from model.posts import Post
 from model.preprocessing.images import read_thumbnail
-from model.recognizer import Post, Recognizer
+from model.recognizer import Recognizer
 
 _EPILOG = """\
 On a terminal the text is shown with its entities marked: in color, or in brackets if NO_COLOR is set or TERM is dumb.

@@ -15,8 +15,9 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from model.checkpoint import checkpoint_folder
 from model.entities import Answer
 from model.modeling.smner import SMNER
+from model.posts import Post
 from model.preprocessing.processor import SMNERProcessor
-from model.recognizer import Post, Recognizer
+from model.recognizer import Recognizer
 
 TASK = "multimodal-ner"
 _KEYS = ("text", "image")
