@@ -287,8 +287,8 @@ def test_exceptions_in_the_model(process: ServerProcess, posts: list[Post], alon
 
 @pytest.mark.usefixtures("memory_is_freed")
 def test_full_image_cache(process: ServerProcess, posts: list[Post], alone: dict[Post, Answer]) -> None:
-    """One MiB holds the features of some 200 images: of 320, the last are cached and the first are not."""
-    sent = posts * 16
+    """One MiB holds the features of some 200 images, 400 in bfloat16; of 640 the last are cached, not the first."""
+    sent = posts * 32
     assert_undisturbed(ask(process.port, sent, clients=CLIENTS, stamps=itertools.count()), alone)
     for first, known in ((len(sent) - len(posts), True), (0, False)):
         hits = process.metric("smner_image_cache_hits_total")

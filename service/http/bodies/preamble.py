@@ -17,9 +17,11 @@ class Preamble:
     def __init__(self, boundary: bytes) -> None:
         self._boundary = b"--" + boundary
         line = rb"\n" + re.escape(self._boundary)
-        self._line = re.compile(line + rb"[ \t]*\r\n|\A\r" + line + rb"--")
+        self._line = re.compile(line + rb"[ \t]*\r\n")
+        self._closing = re.compile(rb"\r" + line + rb"--")
         self._unfinished_line = re.compile(line + rb"(?P<padding>[ \t]*)(?P<end>\r?)\Z")
         self._held = _OPENING
+        self._at_start = True  # whether all of the body so far is held
         self.passed = False
 
     def strip(self, chunk: bytes) -> bytes:
@@ -27,7 +29,8 @@ class Preamble:
         if self.passed:
             return chunk
         held = self._held + chunk
-        if found := self._line.search(held):
+        closing = self._closing.match(held) if self._at_start else None
+        if found := closing or self._line.search(held):
             self.passed, self._held = True, b""
             return self._boundary + held[found.end() - 2 : found.end()] + held[found.end() :]
         self._held = self._unfinished(held)
@@ -35,8 +38,9 @@ class Preamble:
 
     def _unfinished(self, held: bytes) -> bytes:
         """What may be the beginning of the first boundary's line."""
-        if (_OPENING + self._boundary + b"--").startswith(held):
+        if self._at_start and (_OPENING + self._boundary + b"--").startswith(held):
             return held
+        self._at_start = False
         if line := self._unfinished_line.search(held):
             return b"\n" + self._boundary + line["padding"][:1] + line["end"]
         _, line_feed, rest = held[-len(self._boundary) - 1 :].rpartition(b"\n")
