@@ -33,7 +33,7 @@ class PaddedCollator(Collator):
         """The batch without labels."""
         batch = super().inputs(examples)
         padding = {"input_ids": self._processor.tokenizer.pad_token_id}
-        for key in ("input_ids", "attention_mask", "word_starts", "word_ends", "morphs"):
+        for key in ("input_ids", "attention_mask", "word_starts", "word_ends", "morphs", "segments"):
             missing = AUTHORS_LENGTH - batch[key].shape[1]
             assert missing >= 0, f"a post has {batch[key].shape[1]} {key}"
             batch[key] = F.pad(batch[key], (0, missing), value=padding.get(key, 0))

@@ -32,9 +32,9 @@ def test_bundled_recipes_have_the_contracts_keys(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "teacher"),
-    [("base", "base-teacher"), ("base-teacher", None), ("compact", "compact-teacher"), ("compact-teacher", None)],
+    [("base", "base-teacher"), ("base-teacher", None), ("compact", "smner-base"), ("compact-teacher", None)],
 )
-def test_a_recipes_teacher_is_a_recipe_without_one(name: str, teacher: str | None) -> None:
+def test_a_teacher_is_a_recipe_or_a_checkpoint(name: str, teacher: str | None) -> None:
     assert Recipe.load(name).teacher == teacher
 
 
