@@ -163,3 +163,11 @@ def test_features_with_and_without_mask_share_batches(processor: SMNERProcessor)
     examples = [Example(processor.tokenize("a"), None, image) for image in (whole, masked)]
     batch = Collator(processor, LABELS, 4).inputs(examples)
     assert batch["image_feature_mask"].tolist() == [[True] * 3, [True, False, True]]
+
+
+def test_no_span_of_a_post_crosses_its_lines(processor: SMNERProcessor) -> None:
+    dataset = PostDataset([LabeledPost("1", ("a", "b", "c"), (), line_starts=(1,))], processor)
+    labels = Collator(processor, LABELS, 3)([dataset[0]])["labels"]
+    spans = enumerate_spans(torch.ones(1, 3, dtype=torch.bool), 3)
+    real = [(int(s), int(e)) for s, e in zip(spans.starts, spans.ends, strict=True)]
+    assert [span for span, label in zip(real, labels[0], strict=True) if label == 0] == [(0, 0), (1, 1), (2, 2), (1, 2)]

@@ -221,3 +221,10 @@ def test_a_malformed_line_is_named(read: Read, tmp_path: Path, record: object, e
         read({"text": "fine"}, record)
     assert str(caught.value).startswith(f"{tmp_path / 'train.jsonl'}:2: {expected}")
     assert caught.value.line == 2
+
+
+def test_a_text_keeps_its_lines(read: Read) -> None:
+    """Spans lie within a line, in training as in serving."""
+    text, tokens = read({"text": "a b\nc\r\n\nd"}, {"tokens": ["a", "b"]})
+    assert (text.words, text.line_starts) == (("a", "b", "c", "d"), (2, 3))
+    assert tokens.line_starts == ()
