@@ -96,7 +96,7 @@ class Recognizer:
         A notebook shows them marked in the text.
 
         Raises:
-            InvalidPost: the text is too long or the image cannot be read.
+            InvalidPost: the image cannot be read.
             OSError: the image's path cannot be read.
             TypeError: the text is no text, or the image none of those that are read.
         """

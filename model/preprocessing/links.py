@@ -2,7 +2,7 @@
 
 A link begins with a scheme or ``www.``, or with a host name under a real top-level domain. Where the domain is also a
 word (``it``, ``live``), a missing blank after a sentence looks the same (``love.it``), so it must have a path
-(``redd.it/abc``). docs/texts.md has the counts of false alarms.
+(``redd.it/abc``) or a third part (``news.google.it``). docs/texts.md has the counts of false alarms.
 """
 
 from importlib.resources import files

@@ -14,6 +14,7 @@ from html.entities import html5
 import regex
 
 _EMOJI = r"\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*"
+EMOJI_SEQUENCE = rf"{_EMOJI}(?:\u200D{_EMOJI})*"  # with skin tone or tags, joined to more of them by ZWJ
 _AFTER = r"(?![\p{L}\p{M}\p{N}_])"
 _OPENING = r"(?<![\p{L}\p{M}\p{N}_@\#])(?<![@\#]\ )_{1,3}"  # underscores are part of handles and hashtags
 _EMPHASIZED = r"(?=[\p{L}\p{N}\p{So}&])[^_\n\r]{1,200}(?<=\S)"
@@ -21,7 +22,7 @@ _EMPHASIZED = r"(?=[\p{L}\p{N}\p{So}&])[^_\n\r]{1,200}(?<=\S)"
 _READ = regex.compile(
     rf"""
     (?=[^ -%'-^`-~]|[\t-\r])(?:  # most characters need no closer look
-      (?P<emoji>\p{{RI}}|\uFE0F?\u20E3|(?!Ⓜ(?!\uFE0F)){_EMOJI}(?:\u200D{_EMOJI})*)  # flag, keycap, joined sequences
+      (?P<emoji>\p{{RI}}|\uFE0F?\u20E3|(?!Ⓜ(?!\uFE0F)){EMOJI_SEQUENCE})  # flag, keycap, joined sequences
     | (?P<entity>&(?:\#[0-9]{{1,7}}|\#[xX][0-9A-Fa-f]{{1,6}}|[A-Za-z][A-Za-z0-9]{{1,31}});)
     | (?P<unseen>[\p{{Default_Ignorable_Code_Point}}\uFFF9-\uFFFB\x00-\x08\x0e-\x1f\x7f]+
         | {_OPENING}(?={_EMPHASIZED}_{{1,3}}{_AFTER}) | (?<={_OPENING}{_EMPHASIZED})_{{1,3}}{_AFTER})  # of _Madrid_

@@ -13,19 +13,18 @@ import regex
 
 from model.preprocessing.links import GLUED, LINK, NAMED_LISTS, is_link, may_have_links
 from model.preprocessing.scripts import cut_by_script, needs_cutting
-from model.preprocessing.visible_text import read_visible, visible
+from model.preprocessing.visible_text import EMOJI_SEQUENCE, read_visible, visible
 
 # Alternatives are tried in this order at each position. Every branch is linear in the length of the text.
 _WORD = r"""
       \p{RI}\p{RI}                                                     # flag
     | [0-9\#*]\uFE0F?\u20E3                                            # keycap
-    | (?![0-9\#*])\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*   # emoji with skin tone or tags,
-      (?:\u200D\p{Emoji}[\p{Emoji_Modifier}\p{M}\U000E0020-\U000E007F]*)*    # joined to more of them by ZWJ
+    | (?![0-9\#*])EMOJI_SEQUENCE
     | (?<![\p{L}\p{N}])[:;=]-?[)(DP](?![\p{L}\p{M}\p{N}])                   # emoticon
     | (?:\p{N}(?!\uFE0F?\u20E3))++(?:[.,](?:\p{N}(?!\uFE0F?\u20E3))++)*+\p{M}*   # number, ends before a keycap
     | (?P<letters>[\p{L}_](?:(?!GLUED)[\p{L}\p{M}_]|\p{N}(?!\uFE0F?\u20E3))*+)   # then digits too
     | \S\p{M}*                                                         # anything else, with its combining marks
-"""
+""".replace("EMOJI_SEQUENCE", EMOJI_SEQUENCE)
 _SIGNS = ("@", "#")
 _FLAGS = regex.VERBOSE | regex.VERSION1
 _WORDS = regex.compile(_WORD.replace("(?!GLUED)", ""), _FLAGS)

@@ -23,6 +23,15 @@ def count_links(texts: list[str]) -> list[str]:
     return [link for link in links if "://" not in link and not link.lower().startswith("www.")]
 
 
+def count_glued(texts: list[str]) -> int:
+    """The texts with a link that follows a letter or a number without a space."""
+    glued = (
+        any(word.is_link and word.start and text[word.start - 1].isalnum() for word in split_words(text))
+        for text in texts
+    )
+    return sum(glued)
+
+
 def count_punctuation(posts: list[LabeledPost]) -> Counter[str]:
     """How entities' words hold punctuation: as a part of a word, or as a word of its own."""
     counts: Counter[str] = Counter()
@@ -51,6 +60,7 @@ def main() -> None:
     bare = [link for link in links if "/" not in link and "@" not in link]
     print(f"tweets: {len(tweets)} posts, {len(links)} links by their domain, {len(bare)} of them a host alone:")
     print(" ", *sorted(bare))
+    print(f"  {count_glued(tweets)} have a link behind a word without a space")
     for name in ("twitter2015", "twitter2017"):
         posts = read_posts(folder / name / "train.txt")
         links = count_links([" ".join(post.words) for post in posts])
