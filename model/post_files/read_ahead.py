@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import torch
 
+_READER_SECONDS = 1.0
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -43,7 +45,8 @@ def read_ahead(
             queue.put(_End(error))
 
     # a daemon, because nothing can interrupt it while it waits for a pipe
-    threading.Thread(target=read, name="read", daemon=True).start()
+    reader = threading.Thread(target=read, name="read", daemon=True)
+    reader.start()
     try:
         while True:
             taken = _take(queue, ahead)
@@ -58,6 +61,9 @@ def read_ahead(
         closed.set()
         free.release()
         pool.shutdown(wait=False, cancel_futures=True)
+        # Unless it waits for a pipe, it ends now. Later it could be the one that frees the network, and Python ends
+        # daemons at exit where they stand: in C++ that is an abort.
+        reader.join(_READER_SECONDS)
 
 
 def _take(queue: SimpleQueue[Future[Result] | _End], most: int) -> list[Future[Result] | _End]:

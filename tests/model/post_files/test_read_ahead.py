@@ -96,3 +96,16 @@ def test_closing_ends_the_threads() -> None:
     with closing(read_ahead(count(), square, ahead=8, workers=3)) as windows:
         next(windows)
     wait_for_threads(before)
+
+
+def test_a_closed_reader_is_not_left_behind() -> None:
+    """One that lived until Python's exit freed the network in the middle of it: `terminate called`, status 134."""
+
+    def items() -> Iterator[int]:
+        for i in count():
+            time.sleep(0.05)
+            yield i
+
+    with closing(read_ahead(items(), square, ahead=8, workers=3)) as windows:
+        next(windows)
+    assert "read" not in [thread.name for thread in threading.enumerate()]
