@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+_END = "\x04"  # nothing prints it, and a raw terminal passes it on
 STYLE = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -19,8 +20,11 @@ class Terminal:
         self._controller = controller
 
     def styled(self) -> str:
-        sys.stdout.flush()
-        return os.read(self._controller, 2**16).decode()
+        print(end=_END, flush=True)
+        printed = ""
+        while not printed.endswith(_END):  # what was printed at once need not arrive at once
+            printed += os.read(self._controller, 2**16).decode()
+        return printed.removesuffix(_END)
 
     def plain(self) -> str:
         return STYLE.sub("", self.styled())
