@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.device import choose_device
 from model.modeling.image_encoder import ImageEncoder, build_trunk
+from model.preprocessing.image_scaling import SCALING
 from model.preprocessing.images import ImageSettings
 
 
@@ -41,7 +42,7 @@ class FrozenImageEncoder:
         return features.half().cpu()
 
     def fingerprint(self) -> str:
-        """JSON with everything that features depend on: the SHA-256 of the weights, and the image settings.
+        """JSON with all that features depend on: the SHA-256 of the weights, the image settings, how images are scaled.
 
         The weights are hashed in half precision, so that an encoder matches its copy in a half-precision checkpoint.
         """
@@ -50,7 +51,7 @@ class FrozenImageEncoder:
             digest.update(key.encode())
             rounded = tensor.half() if tensor.is_floating_point() else tensor
             digest.update(rounded.cpu().contiguous().numpy().tobytes())
-        return json.dumps({"weights": digest.hexdigest(), **self.image_settings.to_dict()})
+        return json.dumps({"weights": digest.hexdigest(), "scaling": SCALING, **self.image_settings.to_dict()})
 
 
 def image_settings(image_encoder: str | None) -> ImageSettings:

@@ -174,6 +174,13 @@ def test_bands_give_the_pixels_of_pillows_resize(
     assert np.array_equal(read_image(source, size=64).permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize("side", [(1, 1), (3, 500), (64, 64), (65, 63), (200, 150), (1, 190)])
+def test_resizing_is_pillows_but_for_rounding(image: Image.Image, side: tuple[int, int]) -> None:
+    source = image.resize(side).convert("RGB")
+    expected = torch.from_numpy(np.array(source.resize((64, 64), Image.Resampling.BILINEAR))).permute(2, 0, 1)
+    assert (read_image(source, size=64).int() - expected.int()).abs().max() <= 1
+
+
 def memory(kind: str) -> int:
     """Bytes, from proc(5)."""
     lines = Path("/proc/self/status").read_text("utf-8").splitlines()

@@ -84,9 +84,11 @@ def test_image_settings_are_those_of_pretraining(encoder: str | None, size: int,
     assert (settings.size, settings.mean[0]) == (size, mean)
 
 
-def test_a_fingerprint_covers_weights_and_image_settings() -> None:
+def test_a_fingerprint_covers_weights_scaling_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     one, two = (FrozenImageEncoder.load(TINY, None, pretrained=False, device="cpu") for _ in range(2))
     resized = FrozenImageEncoder(one.name, one.network, ImageSettings(size=32))
     assert one.fingerprint() == FrozenImageEncoder(one.name, one.network, one.image_settings).fingerprint()
-    assert len({one.fingerprint(), two.fingerprint(), resized.fingerprint()}) == 3
+    prints = {one.fingerprint(), two.fingerprint(), resized.fingerprint()}
+    monkeypatch.setattr("training.features.image_encoder.SCALING", "bicubic")
+    assert len(prints | {one.fingerprint()}) == 4
