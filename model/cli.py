@@ -72,7 +72,7 @@ def arguments() -> argparse.ArgumentParser:
         "--precision",
         default="auto",
         choices=get_args(Precision),
-        help="auto is float32, but bfloat16 for photos on a CPU that has it; bfloat16 gives coarser scores",
+        help="auto is float32, but tf32 on CUDA and bfloat16 for photos on a CPU that has it",
     )
     parser.add_argument("--input", metavar="FILE", help="posts to recognize, one JSON object per line")
     parser.add_argument("--output", metavar="FILE", help="where to write the answers to --input")

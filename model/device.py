@@ -1,11 +1,19 @@
-"""Where the network runs and in which precision."""
+"""Where the network runs and in which arithmetic."""
 
 import warnings
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16", "float16"]
+
+
+class Arithmetic(NamedTuple):
+    """The types that the encoders' weights have, and whether CUDA may round the factors of float32 products to TF32."""
+
+    text: torch.dtype = torch.float32
+    images: torch.dtype = torch.float32
+    tf32: bool = False
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,22 +33,40 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def check_precision(precision: Precision, device: torch.device) -> None:
-    """Refuse a precision that the device can only emulate, slower than float32.
+def choose_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
+    """What a precision means on a device.
+
+    ``auto`` changes no entity of 500 posts with photos, and no score by more than 0.01 (docs/lab/serving.md): TF32 on
+    CUDA, and on a CPU that has bfloat16 images in it. ``bfloat16`` and ``float16`` are for both encoders; all that
+    follows them is computed in float32.
 
     Raises:
-        ValueError: the device has no bfloat16.
+        ValueError: the device can only emulate the precision, slower than float32.
     """
-    if precision == "bfloat16" and not has_bfloat16(device):
-        raise ValueError(f"device {device} has no bfloat16; use float32")
+    native = {"float32": True, "tf32": has_tf32(device), "bfloat16": has_bfloat16(device), "float16": _is_gpu(device)}
+    if precision == "auto":
+        on_cpu = device.type == "cpu" and native["bfloat16"]
+        return Arithmetic(images=torch.bfloat16 if on_cpu else torch.float32, tf32=native["tf32"])
+    if not native[precision]:
+        usable = ", ".join(name for name, has in native.items() if has)
+        raise ValueError(f"device {device} has no {precision}; it has {usable}")
+    encoders = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
+    return Arithmetic(text=encoders, images=encoders, tf32=precision != "float32" and native["tf32"])
 
 
-def images_in_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Whether the image encoder runs in bfloat16: with ``auto`` on CPUs that have it, which saves most of its time.
+def allow_tf32(*, allowed: bool) -> None:
+    """Let this process's float32 products and convolutions on CUDA round their factors to TF32, or not.
 
-    On 500 posts with photos it changed no entity, and no score by more than 0.008 (docs/lab/serving.md).
+    PyTorch's default is neither: convolutions do, products do not.
     """
-    return precision == "bfloat16" or (precision == "auto" and device.type == "cpu" and has_bfloat16(device))
+    precision = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]  # torch adds it later
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether it is a CUDA device of compute capability 8.0 (Ampere) or newer."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -54,6 +80,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(
         present is True for name, present in torch.cpu.get_capabilities().items() if name.endswith("bf16")
     )
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type in ("cuda", "mps", "xpu")
 
 
 def _parse(name: str) -> torch.device:

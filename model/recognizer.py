@@ -11,7 +11,7 @@ from torch import Tensor
 from model.argument_checks import as_list, check_batch_size, check_text, naming
 from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
-from model.device import Precision, check_precision, choose_device, images_in_bfloat16
+from model.device import Precision, allow_tf32, choose_arithmetic, choose_device
 from model.entities import Answer, Entity
 from model.explanations import DECIMALS, explain_candidates
 from model.merging import WindowOutput, merge_windows
@@ -21,17 +21,19 @@ from model.posts import Post, Row, plan_passes
 from model.preprocessing.images import MAX_PIXELS, ImageSource
 from model.preprocessing.processor import SMNERProcessor
 
+_ON_CPU = ("segments", "image_mask")  # SMNER.forward asks for their values
+
 
 class Recognizer:
     """Recognizes named entities in posts. Thread-safe.
 
     Args:
-        model: the network; it is moved to ``device`` and put into evaluation mode.
+        model: the network; it is moved to ``device`` and put into evaluation mode, but keeps its weights as they are.
         processor: the processor it was trained with.
         device: ``auto`` (CUDA if available), ``cpu``, ``cuda``, ``cuda:N`` or another that torch was built for.
-        precision: of matrix products and convolutions; the weights stay float32. ``auto`` is float32, but bfloat16 in
-            the image encoder on a CPU that has it. Depending on the batch, scores vary in the second decimal with
-            bfloat16, in the third with ``auto`` if there is an image, and in the fifth with float32.
+        precision: of the encoders, see :func:`model.device.choose_arithmetic`. Depending on the batch, scores vary in
+            the second decimal with ``bfloat16``, in the third with ``auto`` if there is an image, and in the fifth
+            with ``float32``. On CUDA it also decides for the whole process whether TF32 is allowed.
         name, revision: identify the checkpoint.
         batch_size: posts that :meth:`recognize_batch` runs at once.
     """
@@ -49,10 +51,10 @@ class Recognizer:
     ) -> None:
         check_batch_size(batch_size)
         self.device = choose_device(device)
-        check_precision(precision, self.device)
-        self.precision = precision
-        self._images_in_bfloat16 = images_in_bfloat16(precision, self.device)
-        self.model = model.to(self.device).eval()
+        arithmetic = choose_arithmetic(precision, self.device)
+        if self.device.type == "cuda":
+            allow_tf32(allowed=arithmetic.tf32)
+        self.model = model.to(self.device).eval().with_encoders_in(text=arithmetic.text, images=arithmetic.images)
         self.processor = processor
         self.name = name
         self.revision = revision
@@ -73,13 +75,14 @@ class Recognizer:
         Args:
             folder: a folder, or the name of a checkpoint that comes along; ``smner-compact`` by default.
             fold: whether to make the image encoder faster without changing its answers; the model can then no longer
-                be saved. See :func:`model.modeling.image_encoder.fold_for_inference`.
+                be saved, as with any precision but float32. See
+                :func:`model.modeling.image_encoder.fold_for_inference`.
 
         Raises:
             InvalidCheckpoint: a file is missing, changed or incompatible; the message names it.
             ValueError: there is no such device, or it lacks the precision.
         """
-        check_precision(precision, choose_device(device))  # fail before the slow loading
+        choose_arithmetic(precision, choose_device(device))  # fail before the slow loading
         path = checkpoint_folder(folder)
         revision = verify_checkpoint(path)
         model, processor = load_model(path), SMNERProcessor.from_pretrained(path)
@@ -145,12 +148,11 @@ class Recognizer:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Run the image encoder: decoded images (3, size, size) uint8 → features (1 + m, C) float, on the device."""
+        """Run the image encoder: decoded images (3, size, size) uint8 → features (1 + m, C), on the device."""
         padding = [torch.zeros_like(images[0])] * (self.image_batch_size(len(images)) - len(images))
-        stacked = torch.stack([*images, *padding]).to(self.device)
-        pixels = self.processor.image_settings.normalize(stacked).to(self.model.dtype)
-        with self._autocast(enabled=self._images_in_bfloat16):
-            features = self.model.encode_images(pixels.contiguous(memory_format=torch.channels_last))
+        stacked = self._copied(torch.stack([*images, *padding]))
+        pixels = self.processor.image_settings.normalize(stacked)
+        features = self.model.encode_images(pixels.contiguous(memory_format=torch.channels_last))
         return list(features[: len(images)].unbind())
 
     def image_batch_size(self, images: int) -> int:
@@ -182,9 +184,8 @@ class Recognizer:
     ) -> list[WindowOutput]:
         """One pass of the network over windows with their posts' images, (1 + m, C) float each."""
         batch = self.processor.collate([row.window for row in rows], image_features=image_features)
-        inputs = {key: tensor.to(self.device) for key, tensor in batch.items()}
-        with self._autocast(enabled=self.precision == "bfloat16"):
-            output = self.model(**inputs, output_attentions=explained)
+        inputs = {key: tensor if key in _ON_CPU else self._copied(tensor) for key, tensor in batch.items()}
+        output = self.model(**inputs, output_attentions=explained)
         candidates = find_candidates(output.logits, output.spans, temperature=self.model.config.score_temperature)
         if not explained:
             return [WindowOutput(own, {}) for own in candidates]
@@ -193,6 +194,11 @@ class Recognizer:
             WindowOutput(own, explain_candidates(own, logits, None if image is None else weight))
             for own, logits, weight, image in zip(candidates, output.logits, weights, image_features, strict=True)
         ]
+
+    def _copied(self, tensor: Tensor) -> Tensor:
+        """Copy to the device; only from pinned memory does CUDA copy while this thread goes on."""
+        pinned = tensor.pin_memory() if self.device.type == "cuda" and tensor.device.type == "cpu" else tensor
+        return pinned.to(self.device, non_blocking=True)
 
     def _entities(self, post: Post, outputs: Mapping[int, WindowOutput]) -> list[Entity]:
         config = self.model.config
@@ -205,9 +211,6 @@ class Recognizer:
                 entity = replace(entity, attention=explanation.regions(), scores=scores)
             entities.append(entity)
         return entities
-
-    def _autocast(self, *, enabled: bool) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _image_features(self, posts: Sequence[Post]) -> list[Tensor | None]:
         features = [post.image_features for post in posts]

@@ -44,8 +44,8 @@ class Settings(BaseSettings):
     """checkpoint folder, or the name of one that comes along: smner-compact (served if not set) or smner-base"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """auto (CUDA if available), cpu, cuda or cuda:N"""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto is float32, but bfloat16 for photos on a CPU that has it; bfloat16 gives coarser scores"""
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """of the encoders; auto is float32, but tf32 on CUDA and bfloat16 for photos on a CPU that has it"""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=1024 * _MIB)] = 14 * _MIB
     """largest body of a single post, in bytes, counted as it arrives; base64 makes a photo longer by a third"""

@@ -70,13 +70,18 @@ def fold_for_inference(encoder: ImageEncoder, *, size: int) -> None:
     tolerance = 1e-4 if weight.dtype == torch.float32 else 1e-2
     if torch.allclose(folded(image), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
         encoder.trunk = folded
-        encoder.register_state_dict_pre_hook(_refuse_to_save)  # type: ignore[no-untyped-call]  # torch has no types here
+        refuse_to_save(encoder)
 
 
-def _refuse_to_save(*_: object) -> None:
+def refuse_to_save(encoder: nn.Module) -> None:
+    """Let an encoder whose weights are no longer a checkpoint's raise ValueError when it is saved."""
+    encoder.register_state_dict_pre_hook(_refuse)  # type: ignore[no-untyped-call]  # torch has no types here
+
+
+def _refuse(*_: object) -> None:
     raise ValueError(
-        "the image encoder was folded for inference; Recognizer.from_pretrained(fold=False) and SMNER.from_pretrained "
-        "load a model that can be saved"
+        "an encoder was folded or rounded for inference; SMNER.from_pretrained and, with precision float32, "
+        "Recognizer.from_pretrained(fold=False) load a model that can be saved"
     )
 
 

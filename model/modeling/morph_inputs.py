@@ -47,4 +47,4 @@ def text_inputs(
     if morph_inputs is None:
         return {"input_ids": input_ids}
     embeddings = encoder.get_input_embeddings()(input_ids)
-    return {"inputs_embeds": morph_inputs(embeddings, word_starts, word_ends, morphs)}
+    return {"inputs_embeds": morph_inputs(embeddings, word_starts, word_ends, morphs).to(embeddings.dtype)}

@@ -4,8 +4,9 @@ Notation: B posts, T sub-tokens, n words, S spans, R real spans, m image regions
 d width of the text encoder, h attention heads.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from model.modeling.attention import Attended, CrossModalAttention
 from model.modeling.bottleneck import Aligned, CrossModalBottleneck, Gaussian
 from model.modeling.classifier import SpanClassifier
 from model.modeling.configuration import SMNERConfig
-from model.modeling.image_encoder import ImageEncoder
+from model.modeling.image_encoder import ImageEncoder, refuse_to_save
 from model.modeling.morph_inputs import MorphInputs, text_inputs
 from model.modeling.span_encoder import SpanEncoder
 from model.modeling.spans import Spans, enumerate_spans
@@ -119,11 +120,25 @@ class SMNER(PreTrainedModel):
                 raise ValueError("8-bit weights are read by Recognizer.from_pretrained and model.checkpoint.load_model")
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
+    def with_encoders_in(self, *, text: torch.dtype, images: torch.dtype) -> Self:
+        """Convert copies of the encoders, for inference alone; the new network shares all other weights and their type.
+
+        What follows the encoders is a small part of the work.
+        """
+        converted = copy.copy(self)
+        converted._modules = dict(self._modules)
+        for name, dtype in (("text_encoder", text), ("image_encoder", images)):
+            encoder = self._modules[name]
+            if encoder is not None and _dtype(encoder) != dtype:
+                converted._modules[name] = copy.deepcopy(encoder).to(dtype)
+                refuse_to_save(converted._modules[name])
+        return converted
+
     def encode_images(self, pixel_values: Tensor) -> Tensor:
-        """Images (N, 3, H, W) float → image features V (N, 1 + m, C) float, row 0 the global vector."""
+        """Images (N, 3, H, W) float → image features V (N, 1 + m, C) of the encoder's type, row 0 the global vector."""
         if self.image_encoder is None:
             raise ValueError("this model was trained on ready image features and has no image encoder")
-        features: Tensor = self.image_encoder(pixel_values.to(self.image_projection.weight.dtype))
+        features: Tensor = self.image_encoder(pixel_values.to(_dtype(self.image_encoder)))
         return features
 
     def encode_text(
@@ -132,7 +147,7 @@ class SMNER(PreTrainedModel):
         """Hidden states of the sub-tokens, (B, T, d) float; arguments as in :meth:`forward`."""
         inputs = text_inputs(self.text_encoder, self.morph_inputs, input_ids, word_starts, word_ends, morphs)
         states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-        return states
+        return states.to(self.no_image.dtype)
 
     def forward(
         self,
@@ -150,6 +165,9 @@ class SMNER(PreTrainedModel):
     ) -> SMNEROutput:
         """Classify every span of every post.
 
+        With ``segments`` and ``image_mask`` on the CPU, nothing in here waits for a GPU that the rest is on, but for
+        transformers' own look at ``attention_mask``, before the first layer.
+
         Args:
             input_ids, attention_mask: (B, T) int64, sub-tokens with [CLS] first; 1 on sub-tokens, 0 on padding.
             word_starts, word_ends: (B, n) int64 in [0, T), first and last sub-token of each word.
@@ -163,7 +181,8 @@ class SMNER(PreTrainedModel):
             output_attentions: whether to return the weights of the cross-modal attention.
         """
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)  # H_t, (B, T, d)
-        spans = enumerate_spans(morphs != Morph.PADDING if segments is None else segments, self.config.max_span_width)
+        segments = morphs != Morph.PADDING if segments is None else segments
+        spans = enumerate_spans(segments, self.config.max_span_width).to(states.device)
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t, (R, d)
         image = self._project_images(image_mask, pixel_values, image_features, image_feature_mask)  # H_v, (B, 1 + m, d)
         aligned: Aligned | None = None
@@ -195,6 +214,7 @@ class SMNER(PreTrainedModel):
             image_mask = torch.ones(len(given), dtype=torch.bool, device=given.device)
         if not image_mask.any():
             return None
+        image_mask = image_mask.to(given.device, non_blocking=True)
         if image_features is None:
             encoded = self.encode_images(given[image_mask])  # (images present, 1 + m, C)
             image_features = encoded.new_zeros(len(given), *encoded.shape[1:])  # (B, 1 + m, C)
@@ -228,6 +248,10 @@ class SMNER(PreTrainedModel):
             span_states, keys.states, keys.mask, spans, output_weights=output_weights
         )
         return attended
+
+
+def _dtype(encoder: nn.Module) -> torch.dtype:
+    return next(encoder.parameters()).dtype
 
 
 class _ImageStates(NamedTuple):

@@ -24,6 +24,10 @@ class Spans(NamedTuple):
     mask: Tensor
     real: Tensor
 
+    def to(self, device: torch.device) -> "Spans":
+        """Copy them to a device."""
+        return Spans(*(tensor.to(device, non_blocking=True) for tensor in self))
+
     @property
     def posts(self) -> Tensor:
         """The post of each real span, (R,) int64."""

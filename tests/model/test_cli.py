@@ -109,7 +109,7 @@ def test_a_precision_not_supported_is_one_line(
 ) -> None:
     monkeypatch.setattr("model.device.has_bfloat16", lambda _: False)
     assert main([TEXT, *command, "--precision", "bfloat16"]) == 2
-    assert capsys.readouterr().err == "smner-recognize: device cpu has no bfloat16; use float32\n"
+    assert capsys.readouterr().err == "smner-recognize: device cpu has no bfloat16; it has float32\n"
 
 
 def test_the_precision_reaches_the_recognizer(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

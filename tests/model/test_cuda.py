@@ -22,8 +22,10 @@ def places(answers: list[list[Entity]]) -> list[list[tuple[str, int, int]]]:
 
 def test_cuda_gives_the_cpus_entities(smner: SMNER, processor: SMNERProcessor, image: Image.Image) -> None:
     images = [image, None, image]
-    on_cpu = Recognizer(smner, processor, device="cpu").recognize_batch(TEXTS, images)
-    on_gpu = Recognizer(smner, processor, device="cuda").recognize_batch(TEXTS, images)
+    on_cpu, on_gpu = (
+        Recognizer(smner, processor, device=device, precision="float32").recognize_batch(TEXTS, images)
+        for device in ("cpu", "cuda")
+    )
     assert places(on_gpu) == places(on_cpu)
     for ours, theirs in zip(chain(*on_gpu), chain(*on_cpu), strict=True):
         assert ours.score == pytest.approx(theirs.score, abs=1e-3)
@@ -35,7 +37,7 @@ def test_bfloat16_on_cuda_is_close_to_float32(smner: SMNER, processor: SMNERProc
     )
     decoded = exact.prepare("hi", image).pixels
     assert decoded is not None
-    assert coarse.encode_images([decoded])[0].dtype == torch.bfloat16
+    assert coarse.encode_images([decoded])[0].dtype == coarse.model.text_encoder.dtype == torch.bfloat16
     images = [image, None, image]
     scores = [
         {(i, e.start, e.end): e.score for i, answer in enumerate(it.recognize_batch(TEXTS, images)) for e in answer}

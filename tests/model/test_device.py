@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model import Recognizer
-from model.device import choose_device, has_bfloat16
+from model.device import Arithmetic, Precision, allow_tf32, choose_arithmetic, choose_device, has_bfloat16
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,54 @@ def test_other_devices_have_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None
     assert not has_bfloat16(torch.device("mps"))
 
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
+
+
+@pytest.mark.parametrize(
+    ("precision", "on_cuda", "on_cpu"),
+    [
+        ("auto", Arithmetic(tf32=True), Arithmetic(images=BF16)),
+        ("float32", Arithmetic(), Arithmetic()),
+        ("tf32", Arithmetic(tf32=True), None),
+        ("bfloat16", Arithmetic(BF16, BF16, tf32=True), Arithmetic(BF16, BF16)),
+        ("float16", Arithmetic(F16, F16, tf32=True), None),
+    ],
+)
+def test_a_precision_means_what_it_says(
+    precision: Precision, on_cuda: Arithmetic, on_cpu: Arithmetic | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.device.has_bfloat16", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert choose_arithmetic(precision, CUDA) == on_cuda
+    if on_cpu is None:
+        with pytest.raises(ValueError, match=f"device cpu has no {precision}; it has float32, bfloat16"):
+            choose_arithmetic(precision, CPU)
+    else:
+        assert choose_arithmetic(precision, CPU) == on_cpu
+
+
+def test_old_devices_compute_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.device.has_bfloat16", lambda _: False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert choose_arithmetic("auto", CUDA) == choose_arithmetic("auto", CPU) == Arithmetic()
+    assert choose_arithmetic("float16", CUDA) == Arithmetic(F16, F16)
+
+
+def test_float32_on_cuda_is_not_rounded() -> None:
+    """PyTorch's default rounds the factors of convolutions to TF32, but not those of products."""
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch adds it later
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for allowed, name in ((True, "tf32"), (False, "ieee")):
+            allow_tf32(allowed=allowed)
+            assert [backend.fp32_precision for backend in backends] == [name] * 2
+    finally:
+        for backend, name in zip(backends, before, strict=True):
+            backend.fp32_precision = name
+
+
 def test_bfloat16_is_refused_where_it_is_emulated(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": False})
-    with pytest.raises(ValueError, match="device cpu has no bfloat16"):
+    with pytest.raises(ValueError, match="device cpu has no bfloat16; it has float32"):
         Recognizer(recognizer.model, recognizer.processor, device="cpu", precision="bfloat16")

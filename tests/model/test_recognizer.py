@@ -94,12 +94,13 @@ def test_a_folded_model_cannot_be_saved(tiny_checkpoint: Path) -> None:
     """Only the folded image encoder stays in memory."""
     model = Recognizer.from_pretrained(tiny_checkpoint, device="cpu").model
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
-    with pytest.raises(ValueError, match="folded for inference"):
+    with pytest.raises(ValueError, match="folded or rounded for inference"):
         model.save_pretrained(tiny_checkpoint)
 
 
 def test_an_unfolded_model_can_be_saved(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    Recognizer.from_pretrained(tiny_checkpoint, device="cpu", fold=False).model.save_pretrained(tmp_path)
+    unchanged = Recognizer.from_pretrained(tiny_checkpoint, device="cpu", precision="float32", fold=False)
+    unchanged.model.save_pretrained(tmp_path)
     stored, saved = (load_file(folder / "model.safetensors") for folder in (tiny_checkpoint, tmp_path))
     assert stored.keys() == saved.keys()
     assert all(torch.equal(stored[name].float(), saved[name].float()) for name in stored)
@@ -117,6 +118,9 @@ def test_bfloat16_gives_nearly_the_same_entities(recognizer: Recognizer, images:
     )
     both = exact.keys() & found.keys()
     assert len(both) >= 0.8 * max(len(exact), len(found))
+    assert recognizer.model.text_encoder.dtype == torch.float32  # it shares the network with the coarse one
+    with pytest.raises(ValueError, match="folded or rounded for inference"):
+        coarse.model.state_dict()
     differences = [abs(exact[key].score - found[key].score) for key in both]
     assert 1e-4 < max(differences) < 0.05
 

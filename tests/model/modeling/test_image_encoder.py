@@ -96,7 +96,7 @@ def test_a_folded_encoder_refuses_to_be_saved() -> None:
     """Without its batch norms it no longer matches the configuration and would not load."""
     encoder = ImageEncoder("timm:test_efficientnet")
     fold_for_inference(encoder, size=64)
-    with pytest.raises(ValueError, match=r"SMNER\.from_pretrained load"):
+    with pytest.raises(ValueError, match=r"load a model that can be saved"):
         nn.Sequential(encoder).state_dict()
 
 

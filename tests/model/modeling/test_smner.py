@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import masking_utils
 
 from model import SMNER, SMNERConfig, SMNERProcessor
 from model.modeling.smner import SMNEROutput
@@ -185,6 +186,14 @@ def test_half_precision_features_are_taken(smner: SMNER, batch: Batch) -> None:
     whole = smner(**batch).logits
     half = smner(**batch | {"image_features": batch["image_features"].half()}).logits
     torch.testing.assert_close(half, whole, atol=0.05, rtol=0.05)
+
+
+def test_nothing_waits_for_the_device(smner: SMNER, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors on the device "meta" have no values to ask for; transformers asks once, before the first layer."""
+    monkeypatch.setattr(masking_utils, "_ignore_bidirectional_mask_sdpa", lambda *_, **__: False)
+    expected = smner(**batch).logits
+    on_device = {key: batch[key] if key in ("segments", "image_mask") else batch[key].to("meta") for key in batch}
+    assert smner.to("meta")(**on_device).logits.shape == expected.shape
 
 
 def test_without_image_mask_every_post_has_one(smner: SMNER, batch: Batch) -> None:
