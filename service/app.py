@@ -104,8 +104,7 @@ def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics)
         budget=Budget(settings.max_batch_tokens, settings.max_batch_images, padding),
         cache=cache,
         torch_threads=settings.model_threads,
-        # on a CPU, threads that wait for each other in one batch have work in another
-        concurrent_batches=2 if on_cpu and settings.model_threads > 1 else 1,
+        concurrent_batches=concurrent_batches(settings.model_threads, on_cpu=on_cpu),
         on_batch=metrics.batch_size.observe,
         on_device_error=metrics.device_errors.inc,
     )
@@ -116,6 +115,11 @@ def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics)
     metrics.decode_depth.set_function(lambda: preprocessor.depth)
     limiter = Limiter(settings.max_pending_posts, settings.max_pending_bytes)
     return Pipeline(recognizer, limiter, preprocessor, engine, metrics)
+
+
+def concurrent_batches(model_threads: int, *, on_cpu: bool) -> int:
+    """How many batches run at once: on a CPU, threads that wait for each other in one have work in another."""
+    return 2 if on_cpu and model_threads > 1 else 1
 
 
 def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:

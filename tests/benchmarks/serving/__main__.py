@@ -34,6 +34,9 @@ def main() -> int:
     with (
         LoadGenerator(posts.posts) as generator,
         Direct(options.checkpoint, options.device, threads=threads, posts=posts.posts) as direct,
+        Direct(
+            options.checkpoint, options.device, threads=threads, posts=posts.posts, precision="float32"
+        ) as in_float32,
     ):
         bench = scenarios.Bench(
             checkpoint=options.checkpoint,
@@ -44,6 +47,7 @@ def main() -> int:
             rounds=options.rounds,
             posts=posts,
             direct=direct,
+            in_float32=in_float32,
             generator=generator,
             report=report,
         )
@@ -51,6 +55,7 @@ def main() -> int:
         with running(bench.server()) as port:
             scenarios.compare_lone_request(bench, port)
             scenarios.compare_answers(bench, port)
+            scenarios.compare_batches(bench, port)
             scenarios.measure_overload(bench, port)
         scenarios.compare_repeated_images(bench)
         if options.memory_requests:

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from tests.benchmarks.serving.posts import Post
-from tests.benchmarks.serving.wire import Connection, Reply, Request, get
+from tests.benchmarks.serving.wire import Connection, Reply, Request, batch, get
 
 _LIMIT_SECONDS = 1800.0  # for one load; each request also has its own timeout
 _WARM_UP_SECONDS = 1.0  # at least
@@ -32,6 +32,7 @@ class Load:
         seconds: how long to measure at least, after a warm-up in which every client is answered once.
         posts: indices to send once each, without a warm-up, instead of cycling through all posts for ``seconds``.
         repeats: share of images that were sent before.
+        texts: how many posts a request has, as texts alone for ``/recognize/batch``; 0 for one post with its image.
         keep_answers: whether the result includes the bodies of the answers.
     """
 
@@ -41,6 +42,7 @@ class Load:
     seconds: float = 0.0
     posts: Sequence[int] | None = None
     repeats: float = 0.0
+    texts: int = 0
     keep_answers: bool = False
 
 
@@ -65,6 +67,7 @@ class Result:
         probes: seconds of each live probe.
         lateness: seconds by which each arrival was late.
         processor_share: of one core, used by the load generator.
+        posts: of each request.
     """
 
     exchanges: list[Exchange] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Result:
     probes: list[float] = field(default_factory=list)
     lateness: list[float] = field(default_factory=list)
     processor_share: float = 0.0
+    posts: int = 1
 
     @property
     def answered(self) -> list[float]:
@@ -87,7 +91,7 @@ class Result:
     @property
     def rate(self) -> float:
         """Posts answered per second."""
-        return len(self.answered) / self.seconds if self.answered else 0.0
+        return self.posts * len(self.answered) / self.seconds if self.answered else 0.0
 
 
 class LoadGenerator(ProcessPoolExecutor):
@@ -101,11 +105,14 @@ class LoadGenerator(ProcessPoolExecutor):
         return self.submit(_offer, load).result(_LIMIT_SECONDS)
 
 
+_posts: Sequence[Post] = []
 _requests: list[Request] = []
 _stamps = itertools.count()
 
 
 def _prepare(posts: Sequence[Post]) -> None:
+    global _posts
+    _posts = posts
     _requests[:] = map(Request.of, posts)
 
 
@@ -125,7 +132,7 @@ class _Offer:
         self._warm = asyncio.Event()
         self._turn = asyncio.Event()  # set when each client has had one more reply, on average
         self._over = False
-        self._result = Result()
+        self._result = Result(posts=max(load.texts, 1))
 
     async def run(self) -> Result:
         if self._load.rate:
@@ -211,8 +218,10 @@ class _Offer:
         sent = time.perf_counter()
         reply: Reply | None = None
         try:
-            reply = await connection.ask(_requests[post].stamped(stamp))
+            reply = await connection.ask(self._request(post, stamp))
             outcome = reply.outcome
+            if self._load.texts and b'"error"' in reply.body:
+                outcome = f"{outcome} with errors"
         except (OSError, EOFError) as error:
             outcome = type(error).__name__
         body = reply.body if reply is not None and self._load.keep_answers else b""
@@ -221,6 +230,12 @@ class _Offer:
         if len(self._exchanges) % self._load.clients == 0:
             self._turn.set()
         return reply
+
+    def _request(self, post: int, stamp: int) -> tuple[bytes, ...]:
+        if not self._load.texts:
+            return _requests[post].stamped(stamp)
+        chosen = range(post * self._load.texts, (post + 1) * self._load.texts)
+        return batch([_posts[number % len(_posts)].text for number in chosen])
 
     @contextmanager
     def _measured(self) -> Iterator[None]:

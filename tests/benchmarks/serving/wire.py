@@ -5,6 +5,7 @@ A full client spends more time on a request than the service does, so it would m
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from tests.benchmarks.serving.posts import Post
@@ -43,6 +44,13 @@ class Request(NamedTuple):
     def stamped(self, stamp: int) -> tuple[bytes, ...]:
         """The bytes, in pieces."""
         return self.before, f"{stamp:0{_STAMP_BYTES}x}".encode(), self.after
+
+
+def batch(texts: Sequence[str]) -> tuple[bytes, ...]:
+    """``POST /recognize/batch`` with texts alone."""
+    body = json.dumps({"posts": [{"text": text} for text in texts]}).encode()
+    head = "HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    return f"POST {PATH}/batch {head}Content-Length: {len(body)}\r\n\r\n".encode(), body
 
 
 def get(path: str) -> tuple[bytes, ...]:
