@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from model.checkpoint import bundled_checkpoints
 from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
-from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, run, stack, venv_command
+from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, load_yaml, run, stack, venv_command
 
-SERVICES = {"smner", "smner-1", "proxy", "prometheus", "grafana", "train"}
-REPLICAS = ("smner", "smner-1")
+SERVICES = {"smner", "smner-gpu-1", "proxy", "prometheus", "grafana", "train"}
+REPLICAS = ("smner", "smner-gpu-1")
+GB = 10**9
 
 
 def seconds(duration: str) -> int:
@@ -29,7 +31,7 @@ def devices(service: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("cpu", [False, True])
 def test_stack_follows_the_compose_specification(cpu: bool) -> None:
-    assert set(stack(cpu=cpu)["services"]) == SERVICES
+    assert set(stack(cpu=cpu)["services"]) == SERVICES - ({"smner-gpu-1"} if cpu else set())
 
 
 def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
@@ -43,17 +45,17 @@ def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("profile", "services"),
     [
-        ("none", {"smner"}),
-        ("scale", {"smner", "smner-1", "proxy"}),
-        ("monitoring", {"smner", "prometheus", "grafana"}),
-        ("training", {"smner", "train"}),
+        ("none", {"smner", "proxy"}),
+        ("gpu-1", {"smner", "smner-gpu-1", "proxy"}),
+        ("monitoring", {"smner", "proxy", "prometheus", "grafana"}),
+        ("training", {"smner", "proxy", "train"}),
     ],
 )
 def test_profile_starts_its_services(profile: str, services: set[str]) -> None:
     assert set(compose(f"--profile={profile}", "config", "--services").stdout.split()) == services
 
 
-def test_every_replica_has_its_own_gpu() -> None:
+def test_every_service_has_its_own_gpu() -> None:
     services = stack()["services"]
     expected = [[{"driver": "nvidia", "device_ids": [gpu], "capabilities": ["gpu"]}] for gpu in ("0", "1")]
     assert [devices(services[name]) for name in REPLICAS] == expected
@@ -61,7 +63,7 @@ def test_every_replica_has_its_own_gpu() -> None:
 
 
 def test_cpu_override_needs_neither_gpu_nor_cuda_torch() -> None:
-    for name in (*REPLICAS, "train"):
+    for name in ("smner", "train"):
         service = stack(cpu=True)["services"][name]
         assert devices(service) == []
         assert service["build"]["args"]["TORCH_INDEX"].endswith("/cpu")
@@ -83,7 +85,37 @@ def test_every_container_is_hardened_and_limited(cpu: bool) -> None:
 def test_ports_are_published_on_localhost_only() -> None:
     published = {name: service.get("ports", []) for name, service in stack()["services"].items()}
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
-    assert published["smner-1"] == []  # it cannot share the port of smner; the proxy reaches it
+    assert {name for name in REPLICAS if published[name]} == set()  # replicas cannot share a port; the proxy has it
+
+
+@pytest.mark.parametrize(("cpu", "default"), [(False, 4), (True, 1)])
+def test_smner_replicas_sets_their_number(cpu: bool, default: int) -> None:
+    assert stack(cpu=cpu)["services"]["smner"]["deploy"]["replicas"] == default
+    assert stack(cpu=cpu, SMNER_REPLICAS="6")["services"]["smner"]["deploy"]["replicas"] == 6
+
+
+def test_stack_fits_16_cores_and_64_gb() -> None:
+    smner, proxy = (stack()["services"][name]["deploy"] for name in ("smner", "proxy"))
+    limits, own = smner["resources"]["limits"], proxy["resources"]["limits"]
+    assert smner["replicas"] * limits["cpus"] + own["cpus"] <= 16
+    assert (smner["replicas"] + 1) * int(limits["memory"]) + int(own["memory"]) < 64 * GB  # one more for roll.sh
+
+
+def test_gpu_memory_is_divided_by_the_replicas() -> None:
+    """With a part to spare for the replica that docker/roll.sh adds."""
+    for share, replicas in ((None, 4), ("0.33", 2)):
+        given = {} if share is None else {"SMNER_GPU_SHARE": share, "SMNER_REPLICAS": str(replicas)}
+        smner = stack(**given)["services"]["smner"]
+        name, value = smner["environment"]["PYTORCH_ALLOC_CONF"].split(":")
+        assert name == "per_process_memory_fraction"  # of torch's CUDA allocator
+        assert float(value) * (smner["deploy"]["replicas"] + 1) <= 1
+
+
+def test_torch_knows_the_setting_of_its_memory() -> None:
+    library = Path(torch.__file__).parent / "lib" / "libc10_cuda.so"
+    if not library.is_file():
+        pytest.skip("torch without CUDA")
+    assert b"per_process_memory_fraction" in library.read_bytes()
 
 
 def test_stop_grace_period_exceeds_delay_and_drain() -> None:
@@ -96,7 +128,7 @@ def test_stop_grace_period_exceeds_delay_and_drain() -> None:
 
 
 def test_stack_sets_only_known_settings() -> None:
-    known = {f"SMNER_{name.upper()}" for name in Settings.model_fields}
+    known = {f"SMNER_{name.upper()}" for name in Settings.model_fields} | {"PYTORCH_ALLOC_CONF"}
     for name in REPLICAS:
         assert set(stack()["services"][name]["environment"]) <= known
 
@@ -111,14 +143,17 @@ def test_empty_variable_leaves_the_default(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(("cpu", "name"), [(False, "smner-base"), (True, "smner-compact")])
 def test_the_checkpoint_fits_the_device(cpu: bool, name: str) -> None:
-    assert {stack(cpu=cpu)["services"][own]["environment"]["SMNER_CHECKPOINT"] for own in REPLICAS} == {name}
+    assert stack(cpu=cpu)["services"]["smner"]["environment"]["SMNER_CHECKPOINT"] == name
     assert name in bundled_checkpoints()
 
 
 @pytest.mark.parametrize("cpu", [False, True])
-def test_model_threads_equal_the_cpu_limit(cpu: bool) -> None:
-    service = stack(cpu=cpu)["services"]["smner"]
-    assert int(service["environment"]["SMNER_MODEL_THREADS"]) == service["deploy"]["resources"]["limits"]["cpus"]
+def test_threads_fit_the_cpu_limit(cpu: bool) -> None:
+    """The network's threads are busy on a CPU only; on a GPU the interpreter is, which holds one core at most."""
+    smner = stack(cpu=cpu)["services"]["smner"]
+    model, decode = (int(smner["environment"][f"SMNER_{name}"]) for name in ("MODEL_THREADS", "DECODE_WORKERS"))
+    busy = model if cpu else decode
+    assert busy <= smner["deploy"]["resources"]["limits"]["cpus"] < busy + 1
 
 
 def test_foreign_images_are_pinned_to_a_release() -> None:
@@ -131,7 +166,8 @@ def test_foreign_images_are_pinned_to_a_release() -> None:
 @pytest.mark.parametrize("cpu", [False, True])
 def test_smner_image_pins_every_replica(cpu: bool) -> None:
     services = stack(cpu=cpu, SMNER_IMAGE="registry/smner:2026-12-01")["services"]
-    assert {services[name]["image"] for name in REPLICAS} == {"registry/smner:2026-12-01"}
+    ours = [service["image"] for name, service in services.items() if name in REPLICAS]
+    assert ours == ["registry/smner:2026-12-01"] * (1 if cpu else 2)
 
 
 def test_mounts_are_existing_folders() -> None:
@@ -152,7 +188,7 @@ def test_operations_explains_every_variable() -> None:
 
 
 def test_smner_env_reaches_every_replica(tmp_path: Path) -> None:
-    # docker-compose.override.yml would change smner only: smner-1 extends the original
+    # docker-compose.override.yml would change smner only: smner-gpu-1 extends the original
     (tmp_path / "smner.env").write_text("SMNER_DEADLINE_SECONDS=7\n", "utf-8")
     (tmp_path / "docker").mkdir()
     files = ("docker-compose.yml", "docker/compose.cpu.yml")
@@ -163,15 +199,36 @@ def test_smner_env_reaches_every_replica(tmp_path: Path) -> None:
         done = run(venv_command("docker-compose"), *arguments, "--profile=*", "config", "--format=json")
         assert done.returncode == 0, done.stdout
         services = json.loads(done.stdout)["services"]
-        assert {services[name]["environment"]["SMNER_DEADLINE_SECONDS"] for name in REPLICAS} == {"7"}
+        ours = [services[name]["environment"] for name in REPLICAS if name in services]
+        assert {environment["SMNER_DEADLINE_SECONDS"] for environment in ours} == {"7"}
 
 
 PROXY = (DOCKER / "haproxy" / "haproxy.cfg").read_text("utf-8")
+PROMETHEUS = DOCKER / "prometheus" / "prometheus.yml"
 
 
-def test_proxy_lists_every_replica() -> None:
-    servers = dict(re.findall(r"^  server (\S+) (\S+)$", PROXY, re.MULTILINE))
-    assert servers == {name: f"{name}:8000" for name in REPLICAS}
+def test_proxy_and_prometheus_find_every_service() -> None:
+    found = re.findall(r"^  server-template (\S+) (\d+) (\S+)$", PROXY, re.MULTILINE)
+    assert [(prefix, target) for prefix, _, target in found] == [(f"{name}-", f"{name}:8000") for name in REPLICAS]
+    (names,) = [
+        job["dns_sd_configs"][0] for job in load_yaml(PROMETHEUS)["scrape_configs"] if job["job_name"] == "smner"
+    ]
+    assert tuple(names["names"]) == REPLICAS
+    assert (names["type"], names["port"]) == ("A", 8000)
+
+
+def test_proxy_has_places_for_all_replicas() -> None:
+    """And for one more, which docker/roll.sh starts."""
+    places = {int(count) for count in re.findall(r"^  server-template \S+ (\d+) ", PROXY, re.MULTILINE)}
+    assert min(places) > stack()["services"]["smner"]["deploy"]["replicas"]
+    assert f"at most {min(places) - 1}," in (ROOT / "docker-compose.yml").read_text("utf-8")
+
+
+def test_file_limits_hold_the_proxys_connections() -> None:
+    services = stack()["services"]
+    (most,) = re.findall(r"^frontend http\n.*\n  maxconn (\d+)$", PROXY, re.MULTILINE)
+    assert services["proxy"]["ulimits"]["nofile"] > 2 * int(most)
+    assert services["smner"]["ulimits"]["nofile"] > int(most)  # if a single replica is left
 
 
 def test_proxy_threads_fit_the_pids_limit() -> None:
@@ -184,4 +241,4 @@ def test_proxy_health_check_asks_the_internal_port() -> None:
     proxy = stack()["services"]["proxy"]
     port, path = proxy["healthcheck"]["test"][-1].removeprefix("http://127.0.0.1:").split("/")
     assert f"frontend metrics\n  bind :{port}\n  monitor-uri /{path}\n" in PROXY
-    assert [published["target"] for published in proxy["ports"]] == [8080]
+    assert [published["target"] for published in proxy["ports"]] == [8000]

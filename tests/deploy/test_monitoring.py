@@ -10,7 +10,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, run, system_command
-from tests.deploy.test_proxy import address, free_port, proxying
+from tests.deploy.proxying import address, free_port, proxying
 from tests.service.conftest import Running
 
 PROMETHEUS = DOCKER / "prometheus"
@@ -103,7 +103,7 @@ def test_watched_labels_exist_in_the_service(shared: Running) -> None:
 def test_watched_proxy_metrics_and_labels_exist(shared: Running, tmp_path: Path) -> None:
     system_command("haproxy")
     port = free_port()
-    with proxying(tmp_path, metrics_port=port, smner=address(shared), smner_1=address(shared)):
+    with proxying(tmp_path, address(shared), metrics_port=port):
         page = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     there = {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
     assert {name for name in watched() if name.startswith("haproxy_")} <= there

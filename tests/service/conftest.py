@@ -193,9 +193,10 @@ def client(shared: Running) -> httpx.Client:
 
 @contextmanager
 def serving(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> Iterator[Running]:
-    app = create_app(Settings(**{**SMALL_LIMITS, **overrides}), recognizer)
+    settings = Settings(**{**SMALL_LIMITS, "port": 0, **overrides})
+    app = create_app(settings, recognizer)
     state: AppState = app.state.service
-    listener = bind("127.0.0.1", 0)
+    listener = bind(settings.host, settings.port)
     server = Server(state, server_config(app), address=url_of(listener))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
