@@ -17,16 +17,18 @@ class Arithmetic(NamedTuple):
 
 
 def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or another of torch's names into a device; ``auto`` prefers CUDA.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or another of torch's names into a device.
+
+    ``auto`` prefers CUDA; if there is a GPU that torch cannot use, it warns and takes the CPU.
 
     Raises:
         ValueError: there is no such device, or torch cannot compute on it here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if _cuda_works() else "cpu")
     device = _parse(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(f"device {name}: torch sees {torch.cuda.device_count()} CUDA devices{_advice()}")
     if device.type == "meta":
         raise ValueError("device meta: its tensors have shapes but no values, so nothing can be computed on it")
     _try(device)
@@ -84,6 +86,25 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def _is_gpu(device: torch.device) -> bool:
     return device.type in ("cuda", "mps", "xpu")
+
+
+def _cuda_works() -> bool:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        works = torch.cuda.is_available()
+    if not works and torch.cuda.device_count() > 0:  # it asks the driver, not CUDA
+        reason = str(caught[-1].message).strip().split("\n")[0] if caught else "CUDA is not available"
+        warnings.warn(f"torch cannot use the GPU, so the model runs on the CPU: {reason}", stacklevel=3)
+    return works
+
+
+def _advice() -> str:
+    """What to do if there is no GPU at all."""
+    if torch.cuda.device_count() > 0:
+        return ""
+    if torch.version.cuda is None:
+        return "; this torch was built without CUDA"
+    return "; it needs NVIDIA's driver and, in a container, the NVIDIA Container Toolkit"
 
 
 def _parse(name: str) -> torch.device:

@@ -49,7 +49,7 @@ class Metrics:
             "smner_batch_size", "Posts in each batch that the network ran.", buckets=_POSTS, registry=registry
         )
         self.device_errors = counter(
-            "smner_device_errors", "Batches that failed because the device ran out of memory or was lost."
+            "smner_device_errors", "Batches that failed because the device ran out of memory, failed or was lost."
         )
         self._requests = counter(
             "smner_requests", "Requests; status 499 means that the client disconnected.", ["route", "method", "status"]

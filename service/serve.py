@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal.
 
     Returns:
-        The exit code: 0 after a signal, 1 if the model died. Invalid settings exit with 2.
+        The exit code: 0 after a signal, 1 if the model died. Invalid settings exit with 2, a device that fails while
+        the checkpoint is loaded with 1.
     """
     # The kernel gives a container's first process only signals that it handles, and uvicorn installs its handlers after
     # loading, which takes seconds. Until then no request has been accepted.
@@ -93,6 +94,7 @@ def load(settings: Settings) -> "Recognizer":
     from transformers.utils import logging as transformers_logging
 
     from model import InvalidCheckpoint, Recognizer
+    from service.inference.device_errors import is_device_error, is_out_of_memory, summary
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -103,7 +105,11 @@ def load(settings: Settings) -> "Recognizer":
     except InvalidCheckpoint as error:
         fail(f"checkpoint: {error}")
     except ValueError as error:
-        fail(str(error))
+        fail(str(error), code=1 if is_out_of_memory(error.__cause__) else 2)
+    except RuntimeError as error:
+        if not is_device_error(error):
+            raise
+        fail(f"device {settings.device}: {summary(error)}", code=1)
     if recognizer.model.image_encoder is None:
         fail("checkpoint: it has no image encoder (it expects ready image features), so it cannot be served")
     longest = recognizer.processor.max_tokens
@@ -138,10 +144,10 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def fail(reason: str) -> NoReturn:
-    """Print one line and exit with the code of a usage error."""
+def fail(reason: str, *, code: int = 2) -> NoReturn:
+    """Print one line and exit, with the code of a usage error if no other is given."""
     print(f"smner-serve: {reason}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 def server_config(app: "FastAPI") -> Config:

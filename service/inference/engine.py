@@ -17,6 +17,7 @@ import torch
 from model import Entity, Post, Recognizer
 from service.errors import InternalError, NotReady, Overloaded
 from service.inference.batching import Budget, choose_batch
+from service.inference.device_errors import is_device_error, is_lost, is_out_of_memory, summary
 from service.inference.image_cache import ImageCache
 from service.inference.queue_entry import QueueEntry
 from service.inference.warmup import warm_up
@@ -45,7 +46,7 @@ class Engine:
         torch_threads: threads for torch's operations on a CPU.
         concurrent_batches: batches that run at the same time, each in a thread of its own.
         on_batch: called with the size of every batch, in the thread that ran it.
-        on_device_error: called for every batch that failed because the device ran out of memory or was lost.
+        on_device_error: called for every batch that failed because the device ran out of memory, failed or was lost.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Engine:
                 self._run_batch(batch)
                 self._finish_batch(number)
         except BaseException as error:  # without this thread there are no answers, so log it whatever it is
-            detail = {} if self._warm else {"detail": str(error)}  # before the first post a message repeats none
+            detail = {} if self._warm else {"detail": summary(error)}  # before the first post a message repeats none
             log.critical("the model's thread died", **detail, exc_info=True)
         finally:
             self._fail_unanswered(number)
@@ -180,22 +181,30 @@ class Engine:
         """Run a batch; if it fails, halve it until the culprit is alone, so that the other posts are answered."""
         try:
             answers = self._recognizer.run(self._encode_images(batch), explain=batch[0].explain)
-        except torch.AcceleratorError as error:
-            self._report_device_error(error)
-            raise  # the device is lost, and every later batch with it: let the supervisor restart the process
-        except Exception as error:  # noqa: BLE001 whatever one post does, the others are answered
-            if isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:
+            if is_device_error(error):
                 self._report_device_error(error)
-                self._cache.clear()  # its features are on the device
+            if is_lost(error):
+                raise  # and every later batch with it: let the supervisor restart the process
+            memory_lacks = is_out_of_memory(error)
             if len(batch) == 1:
                 self._fail(batch[0], error)
-                return
         else:
             self._on_batch(len(batch))
             for entry, entities in zip(batch, answers, strict=True):
                 entry.future.set_result(entities)
             return
-        torch.cuda.empty_cache()  # outside the handler, whose error keeps the batch's tensors
+        if memory_lacks:  # outside the handler, whose error keeps the batch's tensors
+            self._free_memory()
+        if len(batch) > 1:
+            self._run_halves(batch)
+
+    def _free_memory(self) -> None:
+        """Give back what is only kept to be fast, also to other processes on the device."""
+        self._cache.clear()  # its features are on the device
+        torch.cuda.empty_cache()
+
+    def _run_halves(self, batch: Sequence[QueueEntry]) -> None:
         middle = len(batch) // 2
         self._run_batch(batch[:middle])
         self._run_batch(batch[middle:])
@@ -203,7 +212,7 @@ class Engine:
     def _report_device_error(self, error: Exception) -> None:
         """Count and log the error; its message is torch's own, so it repeats nothing of a post."""
         self._on_device_error()
-        log.error("the device failed", detail=str(error), exc_info=error)
+        log.error("the device failed", detail=summary(error), exc_info=error)
 
     def _encode_images(self, batch: Sequence[QueueEntry]) -> list[Post]:
         """The posts with image features instead of pixels; encodes each distinct image once and caches it."""
@@ -221,7 +230,7 @@ class Engine:
 
     def _fail(self, entry: QueueEntry, error: Exception) -> None:
         log.error("the model failed on a post", request_id=entry.request_id, exc_info=error)
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             entry.future.set_exception(Overloaded("the device does not have enough memory for this post alone"))
         else:
             entry.future.set_exception(InternalError())

@@ -8,6 +8,7 @@ from PIL import Image
 
 from model import Post, Recognizer
 from service.inference.batching import Budget
+from service.inference.device_errors import is_out_of_memory
 
 log = structlog.get_logger()
 
@@ -27,7 +28,7 @@ def warm_up(
         The budget that fits.
 
     Raises:
-        torch.OutOfMemoryError: not even one post fits.
+        RuntimeError: not even one post fits, or the device fails.
     """
     while True:
         try:
@@ -36,7 +37,9 @@ def warm_up(
                     break
                 recognizer.run(posts)
                 recognizer.run(posts[:1], explain=True)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             on_device_error(error)
             smaller = budget.halved(min_tokens=recognizer.processor.max_tokens)
             if smaller == budget:

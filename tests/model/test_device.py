@@ -1,4 +1,5 @@
 import re
+import warnings
 
 import pytest
 import torch
@@ -32,6 +33,57 @@ def test_a_device_works_or_is_refused(name: str) -> None:
     except ValueError as error:
         answer = str(error)
     assert re.fullmatch(rf"{name}|device {name}: torch (cannot compute on it here: )?.+", answer)
+
+
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040)."
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def gpu_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver shows a GPU to whoever asks it, as NVML does."""
+    monkeypatch.setattr(torch.cuda, "_is_compiled", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_cached_device_count", None)
+    monkeypatch.setattr(torch.cuda, "_device_count_nvml", lambda: 1)
+
+
+@pytest.mark.usefixtures("gpu_seen")
+def test_driver_too_old_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch sees the GPU, and the first call of CUDA fails."""
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: raise_(RuntimeError(f"{TOO_OLD}\nPlease update it.")))
+    with pytest.raises(ValueError, match="device cuda: torch cannot compute on it here: The NVIDIA driver") as refused:
+        choose_device("cuda")
+    assert str(refused.value).endswith("(found version 12040).")
+
+
+@pytest.mark.usefixtures("gpu_seen")
+def test_auto_warns_of_a_useless_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        warnings.warn(f"CUDA initialization: {TOO_OLD}", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(torch._C, "_cuda_getDeviceCount", count, raising=False)
+    with pytest.warns(
+        UserWarning, match="cannot use the GPU, so the model runs on the CPU: CUDA init.* too old"
+    ) as said:
+        assert choose_device("auto") == torch.device("cpu")
+    assert len(said) == 1
+
+
+def test_missing_gpu_names_driver_and_toolkit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is in a container that was started without the NVIDIA Container Toolkit."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(
+        ValueError, match="torch sees 0 CUDA devices; it needs NVIDIA's driver and, in a container, the"
+    ):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(ValueError, match="torch sees 0 CUDA devices; this torch was built without CUDA"):
+        choose_device("cuda")
 
 
 def test_a_recognizer_refuses_devices_alike(recognizer: Recognizer) -> None:

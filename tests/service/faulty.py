@@ -23,7 +23,7 @@ class FaultyRecognizer(Recognizer):
                 case ["HUGE", *_] if len(posts) > 1:
                     raise torch.OutOfMemoryError("the batch does not fit")
                 case ["TITANIC", *_]:
-                    raise torch.OutOfMemoryError("not even alone")
+                    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
                 case ["CLOCK", seconds, *_]:
                     Clock.ahead = float(seconds)
         return super().run(posts, explain=explain)

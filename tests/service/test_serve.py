@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import Post
+from model import SMNER, Post
 from service.serve import bind, load, main, url_of
 from service.settings import Settings
 from tests.benchmarks.serving.posts import load_posts
@@ -109,6 +109,55 @@ def test_usage_error_is_one_line_and_exit_2(
     assert exit_.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert reason in line
+
+
+FULL = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15 GiB of which 3 MiB is free."
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(FULL),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_full_device_is_one_line_and_exit_1(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Another process has its memory, when the network moves to it."""
+    monkeypatch.setattr(SMNER, "to", lambda *_: raise_(error))
+    with pytest.raises(SystemExit) as exit_:
+        load(Settings(checkpoint=str(tiny_checkpoint), device="cpu"))
+    assert exit_.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"smner-serve: device cpu: {str(error).splitlines()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(torch.OutOfMemoryError(FULL), 1), (RuntimeError("The NVIDIA driver is too old"), 2)]
+)
+def test_first_cuda_call_decides_the_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    """Memory may become free, so the supervisor should try again; a driver does not change by itself."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: raise_(error))
+    with pytest.raises(SystemExit) as exit_:
+        load(Settings(device="cuda"))
+    assert exit_.value.code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"smner-serve: device cuda: torch cannot compute on it here: {error}"
+
+
+def test_defect_while_loading_keeps_its_traceback(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SMNER, "to", lambda *_: raise_(RuntimeError("shape mismatch")))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        load(Settings(checkpoint=str(tiny_checkpoint), device="cpu"))
 
 
 def test_changed_checkpoint_is_refused_with_file_name(

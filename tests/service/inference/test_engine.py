@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from copy import copy
 from typing import Any
 
 import pytest
@@ -86,19 +87,36 @@ def places(entities: Sequence[Entity]) -> list[tuple[str, int, int]]:
 def fail_on(culprit: str, error: BaseException) -> Callable[[Sequence[Post]], None]:
     def before_run(posts: Sequence[Post]) -> None:
         if any(post.source == culprit for post in posts):
-            raise error
+            raise copy(error)  # without the traceback of the last time
 
     return before_run
 
 
-def fail_above(size: int) -> Callable[[Sequence[Post]], None]:
+NO_MEMORY = torch.OutOfMemoryError("tried to allocate 20.00 MiB")
+NO_MEMORY_FOR_CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+NO_MEMORY_FOR_CUDNN = RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")
+NO_MEMORY_FOR_CUDA = torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+every_lack_of_memory = pytest.mark.parametrize(
+    "error", [NO_MEMORY, NO_MEMORY_FOR_CUBLAS, NO_MEMORY_FOR_CUDNN, NO_MEMORY_FOR_CUDA]
+)
+
+
+def fail_above(size: int, error: Exception = NO_MEMORY) -> Callable[[Sequence[Post]], None]:
     """Only so many posts fit into memory."""
 
     def before_run(posts: Sequence[Post]) -> None:
         if len(posts) > size:
-            raise torch.OutOfMemoryError("tried to allocate 20.00 MiB")
+            raise copy(error)  # without the traceback of the last time
 
     return before_run
+
+
+@pytest.fixture
+def emptied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows whenever torch's cache of the device's memory is emptied."""
+    times: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: times.append("emptied"))
+    return times
 
 
 def test_answer_is_the_recognizers(start: Make, scripted: ScriptedRecognizer) -> None:
@@ -120,10 +138,13 @@ def test_engine_is_ready_when_warm(make: Make, scripted: ScriptedRecognizer) -> 
     assert not engine.alive
 
 
-def test_budget_shrinks_to_the_memory(make: Make, scripted: ScriptedRecognizer) -> None:
+@every_lack_of_memory
+def test_budget_shrinks_to_the_memory(
+    make: Make, scripted: ScriptedRecognizer, emptied: list[str], error: Exception
+) -> None:
     """3 of 8 images fit: half of 8 is too many, half of that is not."""
     errors: list[str] = []
-    scripted.before_run = fail_above(3)
+    scripted.before_run = fail_above(3, error)
     engine = make(on_device_error=lambda: errors.append("device"))
     with capture_logs() as logs:
         engine.start()
@@ -135,6 +156,7 @@ def test_budget_shrinks_to_the_memory(make: Make, scripted: ScriptedRecognizer) 
         submitted.future.result(10)
     assert max(map(len, brake.batches)) == 2
     assert errors == ["device", "device"]
+    assert len(emptied) == 2
     assert [log["batch_images"] for log in logs if log["log_level"] == "warning"] == [4, 2]
     assert "SMNER_MAX_BATCH_IMAGES" in logs[1]["event"]
 
@@ -233,18 +255,54 @@ def test_post_that_fails_spares_its_batch(start: Make, scripted: ScriptedRecogni
     assert engine.ready
 
 
-def test_out_of_memory_on_one_post_is_overloaded(start: Make, scripted: ScriptedRecognizer) -> None:
+@every_lack_of_memory
+def test_out_of_memory_on_one_post_is_overloaded(
+    start: Make, scripted: ScriptedRecognizer, emptied: list[str], error: Exception
+) -> None:
     """Cached features are on the device, so they are dropped, too."""
     cache = ImageCache(1000)
     errors: list[str] = []
     cache.put(b"cached", torch.ones(2, 3))
     engine = start(cache=cache, on_device_error=lambda: errors.append("device"))
-    scripted.before_run = fail_on("big", torch.OutOfMemoryError())
+    scripted.before_run = fail_on("big", error)
     with pytest.raises(Overloaded):
         submit(engine, scripted, "big").future.result(10)
+    eventually(lambda: emptied == ["emptied"])
     assert cache.peek(b"cached") is None
     assert errors == ["device"]
     assert submit(engine, scripted, "small").future.result(10) is not None
+
+
+@every_lack_of_memory
+def test_batch_without_memory_is_halved(
+    start: Make, scripted: ScriptedRecognizer, emptied: list[str], error: Exception
+) -> None:
+    """Of four posts two fit at once; each failure is counted and logged in one line."""
+    errors: list[str] = []
+    engine = start(on_device_error=lambda: errors.append("device"))
+    brake = Brake(scripted)
+    submit(engine, scripted, "first")
+    brake.wait_for_batch()
+    entries = [submit(engine, scripted, text) for text in ("one", "two", "six", "ten")]
+    scripted.before_run = fail_above(2, error)
+    with capture_logs() as logs:
+        brake.release()
+        for submitted in entries:
+            submitted.future.result(10)
+    assert (len(errors), len(emptied)) == (1, 1)
+    (detail,) = [log["detail"] for log in logs if log["event"] == "the device failed"]
+    assert detail == str(error).split("\n")[0]
+
+
+def test_failing_library_is_a_device_error(start: Make, scripted: ScriptedRecognizer, emptied: list[str]) -> None:
+    """No lack of memory, so nothing is freed; if the device is lost, the next batch says so."""
+    errors: list[str] = []
+    engine = start(on_device_error=lambda: errors.append("device"))
+    scripted.before_run = fail_on("bad", RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+    with pytest.raises(InternalError):
+        submit(engine, scripted, "bad").future.result(10)
+    assert submit(engine, scripted, "good").future.result(10) is not None
+    assert (errors, emptied) == (["device"], [])
 
 
 def test_canceled_post_is_dropped_at_once(start: Make, scripted: ScriptedRecognizer) -> None:
