@@ -18,6 +18,7 @@ from tests.benchmarks.serving import scenarios
 from tests.benchmarks.serving.direct import Direct
 from tests.benchmarks.serving.load import LoadGenerator
 from tests.benchmarks.serving.posts import load_posts
+from tests.benchmarks.serving.processes import compare_processes
 from tests.benchmarks.serving.report import Report
 from tests.benchmarks.serving.systems import running
 
@@ -58,6 +59,7 @@ def main() -> int:
             scenarios.compare_batches(bench, port)
             scenarios.measure_overload(bench, port)
         scenarios.compare_repeated_images(bench)
+        compare_processes(report, posts.posts, options.checkpoint, seconds=options.seconds, rounds=options.rounds)
         if options.memory_requests:
             scenarios.measure_memory(bench, options.memory_requests)
     options.output.parent.mkdir(parents=True, exist_ok=True)

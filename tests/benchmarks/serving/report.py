@@ -57,7 +57,7 @@ class Row:
         p50, p99 = (f"{1000 * percentile(self.seconds, p):.0f}" if self.seconds else "" for p in (50, 99))
         generator = f"{self.generator:.0%}" if self.outcomes else ""
         failures = ", ".join(f"{count} × {name}" for name, count in self.outcomes.items() if not name.endswith("200"))
-        rates = [f"{self.rate:.1f}", f"{spread:.0%}", f"{self.rate / ceiling:.2f}"]
+        rates = [f"{self.rate:.1f}", f"{spread:.0%}", f"{self.rate / ceiling:.2f}" if ceiling else ""]
         return [self.system, self.load, *rates, p50, p99, generator, failures]
 
     def to_dict(self) -> dict[str, Any]:

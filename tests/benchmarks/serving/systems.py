@@ -55,7 +55,7 @@ def peers(checkpoint: Path, device: str, threads: int) -> list[System]:
 @contextmanager
 def running(system: System) -> Iterator[int]:
     """Start a server, yield its port when it is ready, and stop it with all its processes."""
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", system.module, "--port", str(port), *system.arguments],
@@ -75,7 +75,8 @@ def running(system: System) -> Iterator[int]:
             _stop(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -19,7 +19,8 @@ _TIMEOUT_SECONDS = 60.0
 class Request(NamedTuple):
     """A post as it is sent, except for a stamp after the end of its image.
 
-    Decoders do not read that far, so a stamp changes only the checksum: one file becomes many distinct images.
+    Decoders do not read that far, so a stamp changes only the checksum: one file becomes many distinct images. Without
+    an image, the stamp is the request's id.
     """
 
     before: bytes
@@ -27,23 +28,31 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, post: Post) -> Self:
-        """``POST /recognize`` with both parts of the form."""
+        """``POST /recognize`` with a part of the form for the text, and one for the image if there is one."""
         text = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="text"\r\n\r\n{post.text}\r\n'
+        if not post.image:
+            body = f"{text}--{_BOUNDARY}--\r\n".encode()
+            return cls(f"{_head(len(body))}X-Request-ID: ".encode(), b"\r\n\r\n" + body)
         image = (
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
             "Content-Type: image/jpeg\r\n\r\n"
         )
         start = (text + image).encode() + post.image
         end = f"\r\n--{_BOUNDARY}--\r\n".encode()
-        head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
-            f"Content-Length: {len(start) + _STAMP_BYTES + len(end)}\r\n\r\n"
-        )
+        head = f"{_head(len(start) + _STAMP_BYTES + len(end))}\r\n"
         return cls(head.encode() + start, end)
 
     def stamped(self, stamp: int) -> tuple[bytes, ...]:
         """The bytes, in pieces."""
         return self.before, f"{stamp:0{_STAMP_BYTES}x}".encode(), self.after
+
+
+def _head(size: int) -> str:
+    """The lines of a post's head, for a body of ``size`` bytes."""
+    return (
+        f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary={_BOUNDARY}\r\n"
+        f"Content-Length: {size}\r\n"
+    )
 
 
 def batch(texts: Sequence[str]) -> tuple[bytes, ...]:
