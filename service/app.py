@@ -73,23 +73,31 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
         responses=documented("internal_error"),
-        middleware=[
-            Middleware(
-                RequestMiddleware,
-                metrics=metrics,
-                deadline_seconds=settings.deadline_seconds,
-                max_body_bytes=max(settings.max_body_bytes, settings.max_batch_body_bytes),
-                cors=_cors(settings.allowed_origins),
-            )
-        ],
+        middleware=[_request_middleware(settings, metrics)],
     )
     app.state.service = AppState(settings, metrics, pipeline, keys, Lifecycle(pipeline.engine))
     app.include_router(routes.router, tags=["recognition"])
     app.include_router(batch.router, tags=["recognition"])
     app.include_router(health.router, tags=["operation"])
+    if settings.metrics_port is None:
+        app.include_router(health.metrics_router, tags=["operation"])
     if settings.page == "on":
         app.include_router(page.page_router())
     _complete_openapi(app, max_posts=settings.max_request_posts, needs_key=keys is not None)
+    return app
+
+
+def create_metrics_app(state: AppState) -> FastAPI:
+    """Make the application of the port for metrics: these and the health checks, of the same service."""
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[_request_middleware(state.settings, state.metrics)],
+    )
+    app.state.service = state
+    app.include_router(health.router)
+    app.include_router(health.metrics_router)
     return app
 
 
@@ -120,6 +128,16 @@ def build_pipeline(settings: Settings, recognizer: Recognizer, metrics: Metrics)
 def concurrent_batches(model_threads: int, *, on_cpu: bool) -> int:
     """How many batches run at once: on a CPU, threads that wait for each other in one have work in another."""
     return 2 if on_cpu and model_threads > 1 else 1
+
+
+def _request_middleware(settings: Settings, metrics: Metrics) -> Middleware:
+    return Middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        deadline_seconds=settings.deadline_seconds,
+        max_body_bytes=max(settings.max_body_bytes, settings.max_batch_body_bytes),
+        cors=_cors(settings.allowed_origins),
+    )
 
 
 def _cors(origins: Sequence[str]) -> Callable[[ASGIApp], ASGIApp]:

@@ -5,36 +5,19 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from types import FrameType
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
-import structlog
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
-from uvicorn.config import Config
 
-from service.http.protocol import GuardedProtocol
 from service.logs import configure_logs
 from service.runtime import gc_frozen, raise_file_limit, tune_malloc
+from service.server import Server, server_config, url_of
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from model import Recognizer
-    from service.http.dependencies import AppState
-
-_BANNER = """\
-SMNER serves {name} on {device} at {address}
-{invitation}
-Or send a post:
-  curl {address}/recognize --form-string 'text=Kawhi Leonard joins the Toronto Raptors' -F image=@photo.jpg
-(without a photo, leave out -F image=…)"""
-_INVITATIONS = {
-    "on": "Try it in a browser: {address}/ (documentation: {address}/docs)",
-    "off": "Documentation and a form to try it: {address}/docs",
-}
 
 
 def run() -> NoReturn:
@@ -62,16 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP's threads would wait by spinning, on cores that decoding and the event loop need. Read when torch is first
     # imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with bind(settings.host, settings.port) as listener:
+    with bind(settings.host, settings.port) as listener, _bind_metrics(settings) as metrics_listener:
         with gc_frozen():
             recognizer = load(settings)
-            from service.app import create_app  # imports torch, see load
+            from service.app import create_app, create_metrics_app  # import torch, see load
 
             try:
                 app = create_app(settings, recognizer)
             except (OSError, ValueError) as error:
                 fail(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
+            metrics_app = create_metrics_app(app.state.service)
         server = Server(app.state.service, server_config(app), address=url_of(listener))
+        if metrics_listener is not None:
+            server.serve_metrics(server_config(metrics_app), metrics_listener)
         server.run(sockets=[listener])
     return 0 if server.model_alive else 1
 
@@ -136,77 +122,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
-    """The URL that reaches the service from this machine."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 compared, not listened on
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _bind_metrics(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    return nullcontext() if settings.metrics_port is None else bind(settings.host, settings.metrics_port)
 
 
 def fail(reason: str, *, code: int = 2) -> NoReturn:
     """Print one line and exit, with the code of a usage error if no other is given."""
     print(f"smner-serve: {reason}", file=sys.stderr)
     sys.exit(code)
-
-
-def server_config(app: "FastAPI") -> Config:
-    return Config(
-        app,
-        http=GuardedProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than clients and proxies, so that it never closes a connection they reuse
-        timeout_graceful_shutdown=1,  # after draining; requests still unanswered are canceled and get 503
-    )
-
-
-class Server(uvicorn.Server):
-    """A uvicorn server that, after a signal, answers probes and accepted requests before it stops listening.
-
-    uvicorn alone would stop listening immediately, so no probe could see that the service is not ready.
-    """
-
-    def __init__(self, state: "AppState", config: Config, *, address: str) -> None:
-        super().__init__(config)
-        self._state = state
-        self._address = address
-        self._announced = False
-        self.model_alive = True
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 uvicorn's signature
-        """Begin to shut down; a second signal skips the wait. uvicorn's own handler would raise the signal again."""
-        lifecycle, pipeline = self._state.lifecycle, self._state.pipeline
-        if lifecycle.shutting_down:
-            self.should_exit = True
-            return
-        # load balancers do not send posts to what Ctrl-C ends, nor to what was never ready
-        balanced = sig == signal.SIGTERM and pipeline.engine.ready
-        lifecycle.shut_down(delay=self._state.settings.shutdown_delay_seconds if balanced else 0.0)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Decide ten times a second whether to exit."""
-        pipeline = self._state.pipeline
-        if not self._announced and pipeline.engine.ready:
-            self._announced = True
-            print(self._banner(), flush=True)
-        if not pipeline.engine.alive:
-            self.model_alive = False
-            structlog.get_logger().critical("the model's thread died or hangs, exiting")
-            return True
-        lifecycle, drain_seconds = self._state.lifecycle, self._state.settings.drain_seconds
-        if lifecycle.draining and (pipeline.limiter.permits_held == 0 or lifecycle.drained_for > drain_seconds):
-            return True
-        return await super().on_tick(counter)
-
-    def _banner(self) -> str:
-        recognizer = self._state.pipeline.recognizer
-        invitation = _INVITATIONS[self._state.settings.page].format(address=self._address)
-        return _BANNER.format(
-            name=recognizer.name, device=recognizer.device, address=self._address, invitation=invitation
-        )
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """address to listen on; 127.0.0.1 is reached only from this machine, 0.0.0.0 from anywhere"""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """TCP port; 0 takes a free one"""
+    metrics_port: Annotated[int | None, Field(ge=0, le=65535)] = None
+    """TCP port for `/metrics`, which then leaves --port, and for health checks, which are on both"""
     checkpoint: str | None = None
     """checkpoint folder, or the name of one that comes along: smner-compact (served if not set) or smner-base"""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
@@ -91,6 +93,13 @@ class Settings(BaseSettings):
     """seconds that accepted requests get to finish after that delay"""
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto is console on a terminal and json elsewhere; logs go to standard error"""
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _is_another_port(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and value == info.data.get("port"):  # 0 takes any free one
+            raise PydanticCustomError("same_port", "must be another port than --port")
+        return value
 
     @field_validator("max_pending_bytes")
     @classmethod

@@ -11,6 +11,7 @@ from service.http.problems import documented, problem_response
 from service.http.schemas import FullHealth, Health, ModelIdentity
 
 router = APIRouter()
+metrics_router = APIRouter()
 
 _UNHEALTHY = documented("not_ready")
 
@@ -45,7 +46,7 @@ async def health(state: StateDep, context: ContextDep) -> FullHealth | Response:
     return problem_response(context, "not_ready", reason, extensions=extensions)
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,

@@ -16,9 +16,10 @@ from transformers import BertConfig
 
 from model import SMNER, Entity, Post, Recognizer, SMNERConfig, SMNERProcessor
 from model.checkpoint import save_checkpoint
-from service.app import create_app
+from service.app import create_app, create_metrics_app
 from service.http.dependencies import AppState
-from service.serve import Server, bind, server_config, url_of
+from service.serve import bind
+from service.server import Server, server_config, url_of
 from service.settings import Settings
 from tests.service.process import ServerProcess, serving_process
 
@@ -73,14 +74,15 @@ class Brake:
 
 
 class Running:
-    """A running server, what it consists of, and a client."""
+    """A running server, what it consists of, a client, and one of the port for metrics."""
 
-    def __init__(self, server: Server, state: AppState, client: httpx.Client) -> None:
+    def __init__(self, server: Server, state: AppState, client: httpx.Client, metrics: httpx.Client) -> None:
         self.server = server
         self.lifecycle = state.lifecycle
         self.limiter = state.pipeline.limiter
         self.engine = state.pipeline.engine
         self.client = client
+        self.metrics_client = metrics
 
     def sigterm(self) -> None:
         """Do what SIGTERM does; the signal itself would only reach the main thread."""
@@ -196,13 +198,19 @@ def serving(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> I
     settings = Settings(**{**SMALL_LIMITS, "port": 0, **overrides})
     app = create_app(settings, recognizer)
     state: AppState = app.state.service
-    listener = bind(settings.host, settings.port)
+    listener = metrics_listener = bind(settings.host, settings.port)
     server = Server(state, server_config(app), address=url_of(listener))
+    if settings.metrics_port is not None:
+        metrics_listener = bind("127.0.0.1", settings.metrics_port)
+        server.serve_metrics(server_config(create_metrics_app(state)), metrics_listener)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        with httpx.Client(base_url=url_of(listener), timeout=20) as client:
-            running = Running(server, state, client)
+        with (
+            httpx.Client(base_url=url_of(listener), timeout=20) as client,
+            httpx.Client(base_url=url_of(metrics_listener), timeout=20) as metrics,
+        ):
+            running = Running(server, state, client, metrics)
             eventually(lambda: server.started and (running.engine.ready or not wait))
             yield running
     finally:

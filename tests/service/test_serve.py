@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from model import SMNER, Post
-from service.serve import bind, load, main, url_of
+from service.serve import bind, load, main
 from service.settings import Settings
 from tests.benchmarks.serving.posts import load_posts
 from tests.service.conftest import Running, ScriptedRecognizer, eventually
@@ -98,6 +98,8 @@ def test_dead_model_ends_the_server(running: Running, scripted: ScriptedRecogniz
         (["--prot", "1"], "--prot"),
         (["--device", "cuda:63"], "cuda:63"),
         (["--host", "256.0.0.1"], "256.0.0.1"),
+        (["--metrics-port", "70000"], "--metrics-port (SMNER_METRICS_PORT)"),
+        (["--port", "9100", "--metrics-port", "9100"], "must be another port than --port, not '9100'"),
     ],
 )
 def test_usage_error_is_one_line_and_exit_2(
@@ -184,9 +186,15 @@ def test_taken_port_is_reported_before_loading(capsys: pytest.CaptureFixture[str
     assert f"127.0.0.1 port {port}" in capsys.readouterr().err
 
 
-def test_printed_url_can_be_opened() -> None:
-    with bind("0.0.0.0", 0) as listener:  # noqa: S104
-        assert url_of(listener) == f"http://localhost:{listener.getsockname()[1]}"
+def test_taken_metrics_port_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serve.configure_logs", lambda _: None)
+    with bind("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match="2"):
+            main(["--port", "0", "--metrics-port", str(port)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"smner-serve: cannot listen on 127.0.0.1 port {port}: Address already in use"
 
 
 def test_malloc_is_tuned_before_loading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_options_are_flags_and_environment_variables(monkeypatch: pytest.MonkeyP
     assert read_settings([]).port == 9001
     assert read_settings([]).checkpoint == "/checkpoints/a"
     for name in Settings.model_fields:
-        unset = {"max_batch_padding": "0.5", "cors_origins": "*"}.get(name, "x")
+        unset = {"metrics_port": "9100", "max_batch_padding": "0.5", "cors_origins": "*"}.get(name, "x")
         default = getattr(Settings(), name)
         value = unset if default is None else str(default)
         flag = f"--{name.replace('_', '-')}"
@@ -43,6 +43,7 @@ def test_every_option_has_a_description() -> None:
     [
         ("port", 65536),
         ("port", -1),
+        ("metrics_port", 65536),
         ("host", ""),
         ("device", "gpu"),
         ("device", "cuda:x"),
