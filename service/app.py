@@ -52,7 +52,7 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
     """
     metrics = Metrics(recognizer, stages=STAGES, codes=KINDS, deadline_seconds=settings.deadline_seconds)
     pipeline = build_pipeline(settings, recognizer, metrics)
-    keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file)
+    keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file, metrics.name_clients)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

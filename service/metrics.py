@@ -1,4 +1,7 @@
-"""Prometheus metrics. Labels are route templates or members of closed sets, never a value from a request."""
+"""Prometheus metrics. Labels are route templates, members of closed sets or names that the operator has given.
+
+They never have a value from a request.
+"""
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,6 +64,10 @@ class Metrics:
         )
         self._entities = counter("smner_entities", "Entities found, by type.", ["entity_group"])
         self._posts = counter("smner_posts", "Posts answered, by whether they had a photo.", ["image"])
+        self._client_posts = counter(
+            "smner_client_posts", "Posts that each client sent with its key, refused ones included.", ["client"]
+        )
+        self._clients: frozenset[str] = frozenset()
         self._image_cache_hits = counter("smner_image_cache_hits", "Photos whose features were cached.")
         self._image_cache_misses = counter("smner_image_cache_misses", "Photos that had to be decoded and encoded.")
         model_info = gauge("smner_model_info", "The checkpoint served; always 1.", ["name", "revision", "device"])
@@ -103,6 +110,19 @@ class Metrics:
     def count_rejected(self, code: str) -> None:
         """Count a request, or one post of a batch, that was answered with a problem."""
         self._rejected.labels(code).inc()
+
+    def name_clients(self, names: frozenset[str]) -> None:
+        """Count the posts of these clients from now on, and forget others; any thread may call this."""
+        gone, self._clients = self._clients - names, names
+        for name in gone:
+            self._client_posts.remove(name)
+        for name in names:
+            self._client_posts.labels(name)
+
+    def count_client_posts(self, client: str, posts: int) -> None:
+        """Count posts of a request with a client's key."""
+        if client in self._clients:  # else it was removed meanwhile
+            self._client_posts.labels(client).inc(posts)
 
     def count_image_lookup(self, hit: bool) -> None:
         """Count a lookup in the image cache."""

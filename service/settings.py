@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     image_cache_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 256
     """MiB for the features of recent photos; 0 turns the cache off"""
     api_keys_file: Path | None = None
-    """file of API keys, one per line; posts then need one. Reloaded when it changes"""
+    """file of API keys, a line `NAME:KEY` for each; posts then need one. Reloaded when it changes"""
     cors_origins: str | None = None
     """origins whose pages may call the service, such as https://a.example,http://localhost:3000; * is any"""
     page: Literal["on", "off"] = "on"

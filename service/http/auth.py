@@ -1,10 +1,11 @@
-"""API keys from a file, one per line; a line that begins with ``#`` is a comment."""
+"""API keys and the names of the clients that have them: a file of ``NAME:KEY`` lines, where ``#`` begins a comment."""
 
 import hashlib
 import hmac
 import re
 import threading
 from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,7 @@ log = structlog.get_logger()
 
 _CHECK_SECONDS = 1.0  # between two looks at the file
 
+_NAME = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # safe in a log and as a metric's label
 # What clients can send behind "Bearer ", which is more than RFC 6750, section 2.1, lets them send.
 _SENDABLE = re.compile(rb"[!-~]+")
 
@@ -22,23 +24,29 @@ class KeyFile:
 
     A thread of its own does that, so that a slow or hanging file system delays neither requests nor shutdown.
 
+    Args:
+        path: of the file.
+        on_names: called with the names of all clients, now and after each reload.
+
     Raises:
-        ValueError: the file has no key, or one that no client can send.
+        ValueError: the file has no key, or a line that is not ``NAME:KEY``.
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_names: Callable[[frozenset[str]], None] = lambda _: None) -> None:
         self._path = path
+        self._on_names = on_names
         self._version = self._file_version()
-        self._digests = _read_digests(path)
+        self._clients = _read_clients(path)
         self._unreadable = False
         self._stopped = threading.Event()
+        on_names(self._names)
 
-    def accepts(self, key: str) -> bool:
-        """Whether ``key`` is in the file; takes the same time however much of it is right."""
+    def client(self, key: str) -> str | None:
+        """The name of the client that has ``key``; takes the same time however much of it is right."""
         digest = _digest(key.encode("utf-8", "surrogateescape"))
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]  # always all of them
-        return any(matches)
+        matches = [name for known, name in self._clients.items() if hmac.compare_digest(digest, known)]  # always all
+        return matches[0] if matches else None
 
     def __enter__(self) -> None:
         threading.Thread(target=self._watch, name="api-keys", daemon=True).start()
@@ -51,14 +59,19 @@ class KeyFile:
         try:
             version = self._file_version()
             if version != self._version:
-                self._digests = _read_digests(self._path)
+                self._clients = _read_clients(self._path)
                 self._version = version
-                log.info("API keys reloaded", keys=len(self._digests))
+                self._on_names(self._names)
+                log.info("API keys reloaded", keys=len(self._clients), clients=sorted(self._names))
             self._unreadable = False
         except (OSError, ValueError) as error:
             if not self._unreadable:  # else it would be logged every second
                 log.warning("API keys cannot be read, keeping the old ones", detail=str(error))
             self._unreadable = True
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self._clients.values())
 
     def _watch(self) -> None:
         while not self._stopped.wait(_CHECK_SECONDS):
@@ -73,15 +86,37 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()  # the same length for every key
 
 
-def _read_digests(path: Path) -> list[bytes]:
-    lines = [line.strip() for line in path.read_bytes().removeprefix(BOM_UTF8).split(b"\n")]
-    keys = {number: line for number, line in enumerate(lines, 1) if line and not line.startswith(b"#")}
-    for number, key in keys.items():
-        if not _SENDABLE.fullmatch(key):  # the error must not have the key
-            raise ValueError(
-                f"{path}, line {number}: no client can send this key, since it has other characters than ASCII "
-                "letters, digits and punctuation; a comment needs a line of its own"
-            )
-    if not keys:
+def _read_clients(path: Path) -> Mapping[bytes, str]:
+    """The digest of each key → the name of its client; several keys may have the same name."""
+    clients: dict[bytes, str] = {}
+    for number, line in _lines(path):
+        try:
+            _add_client(clients, line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    if not clients:
         raise ValueError(f"{path} has no key")
-    return [_digest(key) for key in keys.values()]
+    return clients
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines that are no comments, with their numbers."""
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).split(b"\n"), 1):
+        if (line := line.strip()) and not line.startswith(b"#"):
+            yield number, line
+
+
+def _add_client(clients: dict[bytes, str], line: bytes) -> None:
+    """Add the client of a line; the errors must repeat nothing of it, since a misplaced key may be anywhere."""
+    name, colon, key = line.partition(b":")
+    if not colon or not _NAME.fullmatch(name):
+        raise ValueError(
+            "no NAME:KEY; the name of the client has 1 to 64 ASCII letters, digits, dots, hyphens and underscores"
+        )
+    if not _SENDABLE.fullmatch(key):
+        raise ValueError(
+            "no client can send this key, since it is empty or has other characters than ASCII letters, digits and "
+            "punctuation; a comment needs a line of its own"
+        )
+    if clients.setdefault(_digest(key), name.decode()) != name.decode():
+        raise ValueError("another client has this key in an earlier line")

@@ -53,8 +53,13 @@ ContextDep = Annotated[RequestContext, Depends(get_context)]
 _bearer = HTTPBearer(auto_error=False, description="an API key, where the service asks for one")
 
 
-async def require_key(state: StateDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    if state.keys is not None and (given is None or not state.keys.accepts(given.credentials)):
+async def require_key(
+    state: StateDep, context: ContextDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    if state.keys is None:
+        return
+    context.client = None if given is None else state.keys.client(given.credentials)
+    if context.client is None:
         raise Unauthorized(key_given=given is not None)
 
 
@@ -114,7 +119,9 @@ async def receive_post(request: Request, state: StateDep, context: ContextDep, p
 async def receive_batch(request: Request, state: StateDep, context: ContextDep, permit: BatchPermitDep) -> list[Item]:
     body = Body(request.headers, request.receive, state.settings.max_batch_body_bytes, permit.add_bytes)
     with context.stage_times.measure("receive"):
-        return await read_batch(body, state.settings)
+        items = await read_batch(body, state.settings)
+    context.posts = len(items)
+    return items
 
 
 PostDep = Annotated[PostContent, Depends(receive_post)]

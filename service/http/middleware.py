@@ -103,6 +103,8 @@ class RequestMiddleware:
             stages=context.stage_times,
             code=None if route in _PROBES else context.code,  # a failed probe is not a rejected post
         )
+        if context.client is not None:
+            self._metrics.count_client_posts(context.client, context.posts)
         log.log(
             logging.DEBUG if route in _PROBES else logging.INFO,
             "request",
@@ -111,6 +113,7 @@ class RequestMiddleware:
             route=route,
             status=status,
             code=context.code,
+            client=context.client,
             seconds=round(seconds, 4),
             **context.details,
             **{f"{stage}_seconds": round(taken, 4) for stage, taken in context.stage_times.items()},

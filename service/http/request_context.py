@@ -29,6 +29,8 @@ class RequestContext:
         self.deadline = Deadline(time.monotonic(), deadline_seconds)
         self.stage_times = StageTimes()
         self.code: str | None = None  # of the problem it was answered with
+        self.client: str | None = None  # whose key it had; None where no key is needed
+        self.posts = 1  # more in a batch
         self.details: dict[str, int] = {}  # for the log
         self.timeout: asyncio.Timeout | None = None  # ends the request at the deadline
 

@@ -151,7 +151,7 @@ def served_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_smner: SM
 def server(served_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server in another process that requires :data:`API_KEY`, for tests that send it anything."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
-    keys.write_text(API_KEY)
+    keys.write_text(f"tests:{API_KEY}")
     with serving_process("--checkpoint", str(served_checkpoint), "--api-keys-file", str(keys)) as process:
         yield process
         assert process.stop() == 0

@@ -103,7 +103,7 @@ def test_key_is_documented_only_if_needed(
     assert "security" not in document["paths"]["/recognize"]["post"]
     assert "securitySchemes" not in document["components"]
     keys = tmp_path / "keys"
-    keys.write_text("a-key")
+    keys.write_text("app:a-key")
     guarded = serve(scripted, api_keys_file=keys).client.get("/openapi.json").json()
     (scheme,) = guarded["components"]["securitySchemes"]
     assert guarded["paths"]["/recognize"]["post"]["security"] == [{scheme: []}]

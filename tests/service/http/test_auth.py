@@ -9,12 +9,15 @@ from structlog.testing import capture_logs
 from service.http import auth
 from service.http.auth import KeyFile
 from tests.service.conftest import Running, ScriptedRecognizer, Serve, eventually
+from tests.service.test_metrics import scrape
+
+CLIENT_POSTS = "smner_client_posts_total"
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
-    path.write_text("# the app\nfirst-key \r\n\n  # Ann's ключ\nsecond-key\n", "utf-8")
+    path.write_text("# the app\napp:first-key \r\n\n  # Ann's ключ\nann:second-key\n", "utf-8")
     return path
 
 
@@ -29,48 +32,62 @@ def bearer(key: str) -> dict[str, str]:
 
 def test_keys_of_the_file_are_accepted(file: Path) -> None:
     keys = KeyFile(file)
-    assert [key for key in ("first-key", "second-key", "first", "", "# the app") if keys.accepts(key)] == [
-        "first-key",
-        "second-key",
-    ]
+    given = ("first-key", "second-key", "first", "", "# the app", "app:first-key")
+    assert [keys.client(key) for key in given] == ["app", "ann", None, None, None, None]
 
 
 @pytest.mark.parametrize(
     ("content", "key", "other"),
     [
-        (b"\xef\xbb\xbffirst-key\nsecond-key\n", "first-key", "\ufefffirst-key"),
-        (b"abc#def\n", "abc#def", "abc"),
-        (b"#abc\n!~#=/+.-_\n", "!~#=/+.-_", "#abc"),
-        (b"first\r\nsecond", "second", "second\r"),
+        (b"\xef\xbb\xbfa:first-key\na:second-key\n", "first-key", "\ufefffirst-key"),
+        (b"a:abc#def\n", "abc#def", "abc"),
+        (b"#a:abc\na:!~#=:/+.-_\n", "!~#=:/+.-_", "abc"),
+        (b"a:first\r\na:second", "second", "second\r"),
+        (b"a:first\na:first\n", "first", "a"),
     ],
 )
 def test_file_is_read_as_it_was_meant(file: Path, content: bytes, key: str, other: str) -> None:
     """The byte-order mark belonged to the first key, and ``#`` cut a key short."""
     file.write_bytes(content)
     keys = KeyFile(file)
-    assert keys.accepts(key)
-    assert not keys.accepts(other)
+    assert keys.client(key) == "a"
+    assert keys.client(other) is None
 
 
 @pytest.mark.parametrize(
-    "key", ["schlüssel", "two words", "tab\there", "key  # Ann's", "bell\a", "zero\u200bwidth", "del\x7f"]
+    "key", ["schlüssel", "two words", " led", "tab\there", "key  # Ann's", "bell\a", "zero\u200bwidth", "del\x7f", ""]
 )
 def test_key_that_cannot_be_sent_is_refused(file: Path, key: str) -> None:
-    file.write_text(f"# ours\ngood-key\n{key}\n", "utf-8")
+    file.write_text(f"# ours\napp:good-key\napp:{key}\n", "utf-8")
     with pytest.raises(ValueError, match=r"keys, line 3: no client can send this key") as caught:
         KeyFile(file)
-    assert key not in str(caught.value)
+    assert not key or key not in str(caught.value).removeprefix(str(file))
+
+
+@pytest.mark.parametrize("line", ["good-key", "a b:good-key", "ключ:good-key", ":good-key", f"{'x' * 65}:good-key"])
+def test_line_without_a_name_is_refused(file: Path, line: str) -> None:
+    file.write_text(f"app:first-key\n{line}\n", "utf-8")
+    with pytest.raises(ValueError, match=r"keys, line 2: no NAME:KEY; the name of the client has") as caught:
+        KeyFile(file)
+    assert "good-key" not in str(caught.value)
+
+
+def test_key_of_two_clients_is_refused(file: Path) -> None:
+    file.write_text("app:first-key\nann:first-key\n", "utf-8")
+    with pytest.raises(ValueError, match=r"line 2: another client has this key in an earlier line"):
+        KeyFile(file)
 
 
 def test_changed_file_is_reloaded(file: Path) -> None:
-    keys = KeyFile(file)
-    rewrite(file, "third-key\n")
+    told: list[frozenset[str]] = []
+    keys = KeyFile(file, told.append)
+    rewrite(file, "app:third-key\nbob:fourth-key\n")
     keys.reload_if_changed()
-    assert keys.accepts("third-key")
-    assert not keys.accepts("first-key")
+    assert [keys.client(key) for key in ("third-key", "fourth-key", "first-key")] == ["app", "bob", None]
+    assert told == [{"app", "ann"}, {"app", "bob"}]
 
 
-@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "third key\n"])
+@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "app:third key\n", "third-key\n"])
 def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> None:
     keys = KeyFile(file)
     if content is None:
@@ -82,13 +99,13 @@ def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> 
             keys.reload_if_changed()
     assert [entry["log_level"] for entry in logs] == ["warning"]
     assert str(file) in logs[0]["detail"]
-    assert "third key" not in logs[0]["detail"]
-    assert keys.accepts("first-key")
+    assert "third" not in logs[0]["detail"]
+    assert keys.client("first-key") == "app"
     with pytest.raises((ValueError, OSError)):
         KeyFile(file)
-    rewrite(file, "third-key\n")
+    rewrite(file, "app:third-key\n")
     keys.reload_if_changed()
-    assert keys.accepts("third-key")
+    assert keys.client("third-key") == "app"
 
 
 @pytest.fixture
@@ -102,7 +119,7 @@ def test_post_with_a_key_is_answered(locked: Running) -> None:
 
 
 def test_rotated_keys_need_no_restart(locked: Running, file: Path) -> None:
-    rewrite(file, "third-key\n")
+    rewrite(file, "app:third-key\n")
     eventually(lambda: locked.post(headers=bearer("third-key")).status_code == 200, seconds=2)
     assert locked.post(headers=bearer("first-key")).status_code == 401
 
@@ -114,13 +131,13 @@ def test_hanging_key_file_delays_no_request(
     reading, release = threading.Event(), threading.Event()
     request.addfinalizer(release.set)
 
-    def hang(_: Path) -> list[bytes]:
+    def hang(_: Path) -> dict[bytes, str]:
         reading.set()
         assert release.wait(20)
         raise OSError
 
-    monkeypatch.setattr(auth, "_read_digests", hang)
-    rewrite(file, "third-key\n")
+    monkeypatch.setattr(auth, "_read_clients", hang)
+    rewrite(file, "app:third-key\n")
     assert reading.wait(10)
     assert locked.client.get("/health/live", timeout=5).status_code == 200
     assert locked.post(headers=bearer("first-key"), timeout=5).status_code == 200
@@ -141,6 +158,38 @@ def test_post_without_a_valid_key_is_unauthorized(locked: Running, headers: dict
     assert answer.json()["code"] == "unauthorized"
     assert detail in answer.json()["detail"]
     assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def client_posts(running: Running) -> dict[str, float]:
+    """``smner_client_posts_total`` of each client."""
+    return {dict(labels)["client"]: count for (name, labels), count in scrape(running).items() if name == CLIENT_POSTS}
+
+
+def test_posts_are_counted_by_client(locked: Running) -> None:
+    assert client_posts(locked) == {"app": 0, "ann": 0}
+    locked.post(headers=bearer("first-key"))
+    locked.post(" ", headers=bearer("first-key"))  # refused
+    locked.post(headers=bearer("wrong"))
+    batch = {"posts": [{"text": "hi"}, {"text": " "}, {}]}
+    locked.client.post("/recognize/batch", json=batch, headers=bearer("second-key"))
+    assert client_posts(locked) == {"app": 2, "ann": 3}
+
+
+def test_counted_clients_are_those_of_the_file(locked: Running, file: Path) -> None:
+    locked.post(headers=bearer("first-key"))
+    locked.post(headers=bearer("second-key"))
+    rewrite(file, "ann:second-key\nbob:third-key\n")
+    eventually(lambda: client_posts(locked) == {"ann": 1, "bob": 0})
+    locked.post(headers=bearer("third-key"))
+    assert client_posts(locked) == {"ann": 1, "bob": 1}
+
+
+def test_client_is_named_in_the_log(locked: Running) -> None:
+    with capture_logs() as logs:
+        locked.post(headers=bearer("second-key"))
+        locked.post(headers=bearer("wrong"))
+        eventually(lambda: len(logs) == 2)
+    assert [entry["client"] for entry in logs] == ["ann", None]
 
 
 def test_batch_needs_a_key(locked: Running) -> None:

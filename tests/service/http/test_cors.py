@@ -11,7 +11,7 @@ ORIGIN = "http://localhost:3000"
 @pytest.fixture
 def open_to_pages(scripted: ScriptedRecognizer, serve: Serve, tmp_path: Path) -> Running:
     keys = tmp_path / "keys"
-    keys.write_text(API_KEY)
+    keys.write_text(f"tests:{API_KEY}")
     return serve(scripted, cors_origins=f"{ORIGIN},https://a.example", api_keys_file=keys, deadline_seconds=0.5)
 
 

@@ -79,7 +79,7 @@ def test_page_can_be_switched_off(scripted: ScriptedRecognizer, serve: Serve) ->
 
 def test_page_needs_no_key(scripted: ScriptedRecognizer, serve: Serve, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text(API_KEY)
+    keys.write_text(f"tests:{API_KEY}")
     client = serve(scripted, api_keys_file=keys).client
     assert client.get("/").status_code == client.get("/page/page.js").status_code == 200
     assert client.post("/recognize", json={"text": "hi"}).status_code == 401

@@ -155,7 +155,7 @@ def test_page_works_without_info(open_page: Open) -> None:
 
 def test_key_is_asked_for_and_kept(scripted: ScriptedRecognizer, serve: Serve, open_page: Open, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text(API_KEY)
+    keys.write_text(f"tests:{API_KEY}")
     tab = open_page(serve(scripted, api_keys_file=keys))
     urls: list[str] = []
     tab.on("request", lambda request: urls.append(request.url))

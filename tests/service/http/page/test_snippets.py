@@ -75,7 +75,7 @@ def received(scripted: ScriptedRecognizer) -> list[tuple[str, Any]]:
 @pytest.fixture
 def service(scripted: ScriptedRecognizer, received: object, serve: Serve, tmp_path: Path) -> Running:
     keys = tmp_path / "keys"
-    keys.write_text(API_KEY)
+    keys.write_text(f"tests:{API_KEY}")
     return serve(scripted, api_keys_file=keys, image_cache_mb=0)
 
 
