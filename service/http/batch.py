@@ -45,7 +45,7 @@ curl http://localhost:8000/recognize/batch --json '{"posts": [{"id": 1, "text": 
 as large as in a request of its own. The answers are in the order of the posts. A post that is wrong, too late or
 refused gets an `error`, a problem document as in `POST /recognize`, and costs no other post; without its `id` if it is
 no JSON. Only what is wrong with the body as a whole is answered with a problem: no JSON around the posts, no `posts`,
-too many of them.
+too many of them. The header `X-Posts` has their number, for proxies that count.
 
 The posts of a batch are answered a few at a time, so that it keeps nobody else waiting: wait for one answer rather
 than send several batches at once. All have the same deadline, which begins with the request.
@@ -83,7 +83,8 @@ async def recognize_batch(
     context.details = {"posts": len(results), "failed": sum("error" in result for result in results)}
     identity = ModelIdentity.model_validate(state.pipeline.recognizer)
     # not a model, which could not tell an id that is null from none
-    return JSONResponse({"results": results, "model": identity.model_dump(), "request_id": context.request_id})
+    answer = {"results": results, "model": identity.model_dump(), "request_id": context.request_id}
+    return JSONResponse(answer, headers={"X-Posts": str(len(results))})
 
 
 class _Batch:

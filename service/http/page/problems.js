@@ -16,6 +16,7 @@ const SENTENCES = {
   internal_error: ["The service made a mistake.", "If it happens again, report it with the number of the request."],
   overloaded: ["The service has as many posts as it can take.", ""],
   not_ready: ["The service takes no posts right now.", "It is starting or shutting down."],
+  rate_limited: ["This API key has sent too many posts.", "Wait a moment and try again."],
   deadline_exceeded: ["The service took too long.", "Try again; a smaller photo or a shorter text is read faster."],
   // what only a browser notices
   offline: ["This device is offline.", "Connect to the network and try again."],

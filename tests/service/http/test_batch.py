@@ -45,7 +45,9 @@ def raw_batch(count: int) -> bytes:
 
 def test_posts_are_answered_as_alone(shared: Running, jpeg: bytes) -> None:
     alone = shared.client.post("/recognize", json={"text": TEXT, "image": encoded(jpeg)}).json()
-    answer = ask(shared, {"id": 7, "text": TEXT, "image": encoded(jpeg)}, {"text": TEXT}).json()
+    sent = ask(shared, {"id": 7, "text": TEXT, "image": encoded(jpeg)}, {"text": TEXT})
+    assert sent.headers["X-Posts"] == "2"
+    answer = sent.json()
     assert set(answer) == {"results", "model", "request_id"}
     assert answer["model"] == alone["model"]
     with_image, without = answer["results"]
