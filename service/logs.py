@@ -9,11 +9,17 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from service.log_writer import LogWriter
+
 _FRAMES = 8  # the innermost of a traceback
 
 
-def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
-    """Send the events of structlog and of the standard library through one handler."""
+def configure_logs(log_format: Literal["auto", "json", "console"]) -> LogWriter:
+    """Send the events of structlog and of the standard library through one handler, which never blocks.
+
+    Returns:
+        What writes the lines; close it, or the last ones may be lost.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -30,7 +36,8 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    writer = LogWriter(sys.stderr)
+    handler = logging.StreamHandler(writer)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -42,6 +49,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about clients' photos; Python would remember each
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it warns of is answered with 400
+    return writer
 
 
 def name_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

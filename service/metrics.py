@@ -54,6 +54,9 @@ class Metrics:
         self.device_errors = counter(
             "smner_device_errors", "Batches that failed because the device ran out of memory, failed or was lost."
         )
+        self.log_lines_dropped = counter(
+            "smner_log_lines_dropped", "Log lines that nobody read, so that they were dropped."
+        )
         self._requests = counter(
             "smner_requests", "Requests; status 499 means that the client disconnected.", ["route", "method", "status"]
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from service.log_writer import LogWriter
 from service.logs import configure_logs
 from service.runtime import gc_frozen, raise_file_limit, tune_malloc
 from service.server import Server, server_config, url_of
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 def run() -> NoReturn:
     """Serve, then exit without waiting for threads, such as one that decodes an image for a canceled request."""
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    os._exit(main())  # without flushing: all output is, and a flush would wait for a reader that hangs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # loading, which takes seconds. Until then no request has been accepted.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     settings = read_settings(arguments)
-    configure_logs(settings.log_format)
+    log_writer = configure_logs(settings.log_format)
+    try:
+        return _serve(settings, log_writer)
+    finally:
+        log_writer.close()
+
+
+def _serve(settings: Settings, log_writer: LogWriter) -> int:
     tune_malloc()
     raise_file_limit()
     # OpenMP's threads would wait by spinning, on cores that decoding and the event loop need. Read when torch is first
@@ -54,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 app = create_app(settings, recognizer)
             except (OSError, ValueError) as error:
                 fail(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
+            log_writer.on_drop(app.state.service.metrics.log_lines_dropped.inc)
             metrics_app = create_metrics_app(app.state.service)
         server = Server(app.state.service, server_config(app), address=url_of(listener))
         if metrics_listener is not None:

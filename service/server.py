@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ class Server(uvicorn.Server):
         pipeline = self._state.pipeline
         if not self._announced and pipeline.engine.ready:
             self._announced = True
-            print(self._banner(), flush=True)
+            # in a thread, since a full pipe that nobody reads would block the event loop
+            Thread(target=print, args=(self._banner(),), kwargs={"flush": True}, daemon=True).start()
         if not pipeline.engine.alive:
             self.model_alive = False
             structlog.get_logger().critical("the model's thread died or hangs, exiting")

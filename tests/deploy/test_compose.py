@@ -80,6 +80,7 @@ def test_every_container_is_hardened_and_limited(cpu: bool) -> None:
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
         assert service["restart"] == ("no" if name == "train" else "unless-stopped"), name
         assert not service.get("privileged"), name
+        assert service["logging"]["options"]["mode"] == "non-blocking", name
 
 
 def test_ports_are_published_on_localhost_only() -> None:

@@ -26,10 +26,11 @@ def as_before() -> Iterator[None]:
 
 
 def test_all_events_are_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("json")
+    writer = configure_logs("json")
     structlog.get_logger("service.x").info("request", status=200)
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     logging.getLogger("uvicorn.error").info("Started server process")
+    writer.close()
     ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert {"event": "request", "status": 200, "level": "info"}.items() <= ours.items()
     assert {"event": "Invalid HTTP request received.", "level": "warning"}.items() <= theirs.items()
@@ -39,18 +40,20 @@ def test_warnings_are_logged_but_not_pillows(capsys: pytest.CaptureFixture[str])
     """Damaged images made Pillow write plain text into the log, and Python remember every new wording forever."""
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        configure_logs("json")
+        writer = configure_logs("json")
         remembered: dict[Any, Any] = {}
         for module in ("PIL.Image", "service.x"):
             warnings.warn_explicit(f"of {module}", UserWarning, "x.py", 1, module, remembered)
+        writer.close()
     (line,) = capsys.readouterr().err.splitlines()
     assert "of service.x" in json.loads(line)["event"]
     assert "PIL" not in str(remembered)
 
 
 def test_console_format_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("console")
+    writer = configure_logs("console")
     structlog.get_logger().info("request", status=200)
+    writer.close()
     line = capsys.readouterr().err
     assert "request" in line
     assert not line.startswith("{")
@@ -62,13 +65,14 @@ def test_exceptions_are_logged_without_their_messages(
     capsys: pytest.CaptureFixture[str], log_format: Literal["json", "console"], logger: Any
 ) -> None:
     """KeyError, UnicodeDecodeError and many others repeat a post's text in their message."""
-    configure_logs(log_format)
+    writer = configure_logs(log_format)
     try:
         int("private words")
     except ValueError as error:
         logger.exception("it failed")
         failed = error
     logger.error("it failed", exc_info=failed)
+    writer.close()
     lines = capsys.readouterr().err
     assert lines.count("it failed") == 2
     assert lines.count("ValueError") == 2
@@ -77,6 +81,7 @@ def test_exceptions_are_logged_without_their_messages(
 
 
 def test_debug_events_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs("json")
+    writer = configure_logs("json")
     structlog.get_logger().debug("probe")
+    writer.close()
     assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ NAMES = {
     "smner_image_cache_hits_total",
     "smner_image_cache_misses_total",
     "smner_device_errors_total",
+    "smner_log_lines_dropped_total",
     "smner_model_info",
 }
 

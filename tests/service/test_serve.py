@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from model import SMNER, Post
+from service.log_writer import LogWriter
 from service.serve import bind, load, main
 from service.settings import Settings
 from tests.benchmarks.serving.posts import load_posts
@@ -105,7 +107,9 @@ def test_dead_model_ends_the_server(running: Running, scripted: ScriptedRecogniz
 def test_usage_error_is_one_line_and_exit_2(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.serve.configure_logs", lambda _: None)  # would change the tests' logging
+    monkeypatch.setattr(
+        "service.serve.configure_logs", lambda _: LogWriter(io.StringIO())
+    )  # would change the tests' logging
     with pytest.raises(SystemExit) as exit_:
         main(["--port", "0", *arguments])
     assert exit_.value.code == 2
@@ -187,7 +191,7 @@ def test_taken_port_is_reported_before_loading(capsys: pytest.CaptureFixture[str
 
 
 def test_taken_metrics_port_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.serve.configure_logs", lambda _: None)
+    monkeypatch.setattr("service.serve.configure_logs", lambda _: LogWriter(io.StringIO()))
     with bind("127.0.0.1", 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
