@@ -57,11 +57,6 @@ def load_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text("utf-8"))
 
 
-def manifests() -> list[dict[str, Any]]:
-    """The Kubernetes objects: Deployment, Service, PodDisruptionBudget."""
-    return list(yaml.safe_load_all((DOCKER / "kubernetes" / "smner.yaml").read_text("utf-8")))
-
-
 def alerts() -> list[dict[str, Any]]:
     groups = load_yaml(DOCKER / "prometheus" / "rules.yml")["groups"]
     return [rule for group in groups for rule in group["rules"] if "alert" in rule]
