@@ -1,53 +1,55 @@
-# Two images that share layers: `service` (the default target) serves, `training` trains.
+# Three images that share layers: `service` (the default target) serves, `bulk` answers whole folders, `training` trains.
 #   docker build -t smner .
 #   docker build -t smner-cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
+# docker/pin-images.sh names the base images by digest.
 
-# ---- An empty environment. pip stays outside: the final images do not need it.
-FROM python:3.11-slim-bookworm AS environment
-RUN python -m venv --without-pip /opt/venv
+# ---- torch's own pins, the first block of constraints.txt. No other pin changes the result, so a change of those
+# installs no torch and leaves its layer, nearly all of the image, as it is.
+FROM python:3.11-slim-bookworm AS pins
 WORKDIR /build
+COPY constraints.txt ./
+RUN sed '/^$/q' constraints.txt > torch.txt
 
-# ---- Dependencies; rebuilt only when constraints.txt or pyproject.toml changes.
-FROM environment AS dependencies
+# ---- torch, in an environment without pip: that of the base image installs into it.
+FROM python:3.11-slim-bookworm AS torch
+RUN python -m venv --without-pip /opt/venv
 # torch from PyPI includes CUDA. The CPU build has its own index and is a tenth of the size.
 ARG TORCH_INDEX=""
-COPY constraints.txt ./
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt \
+COPY --from=pins /build/torch.txt /build/torch.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/venv/bin/python install --constraint /build/torch.txt \
         ${TORCH_INDEX:+--index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple} torch torchvision
-COPY pyproject.toml docker/requirements.py ./
-RUN python requirements.py pyproject.toml > requirements.txt \
-    && pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt \
-        --requirement requirements.txt
-# The bill of materials lists what was installed, so its tool has an environment of its own.
-RUN python -m venv /opt/cyclonedx \
-    && /opt/cyclonedx/bin/pip install --no-cache-dir --constraint constraints.txt cyclonedx-bom \
-    && /opt/cyclonedx/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-        --output-format JSON --output-file /opt/sbom.cdx.json /opt/venv/bin/python
 
-# ---- The code and the embedded checkpoint, a small layer on a large one.
-FROM environment AS application
+# ---- What writes the bills of materials, which list what is installed beside it.
+FROM pins AS cyclonedx
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv /opt/cyclonedx \
+    && /opt/cyclonedx/bin/pip install --constraint constraints.txt cyclonedx-bom
+
+# ---- The code and the embedded checkpoints.
+FROM pins AS application
 # Build isolation would fetch the newest setuptools, whatever the constraints say.
-COPY constraints.txt ./
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint constraints.txt setuptools
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --constraint constraints.txt setuptools
 COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY training training
 COPY service service
-RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-build-isolation --target /opt/app .
+RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/app .
 
-# ---- Common to both images.
+# ---- Common to all images.
 FROM python:3.11-slim-bookworm AS runtime
-ARG REVISION=""
 LABEL org.opencontainers.image.title="SMNER" \
       org.opencontainers.image.description="Named entity recognition for social-media posts, from text and photo" \
-      org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
 RUN groupadd --gid 10001 smner \
     && useradd --uid 10001 --gid smner --no-create-home --home-dir /tmp --shell /usr/sbin/nologin smner
-COPY --from=dependencies /opt/venv /opt/venv
-COPY --from=dependencies /opt/sbom.cdx.json /opt/sbom.cdx.json
-COPY --from=application /opt/app /opt/app
+COPY --from=torch /opt/venv /opt/venv
+COPY pyproject.toml constraints.txt docker/requirements.py docker/install.sh /opt/build/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=cyclonedx,source=/opt/cyclonedx,target=/opt/cyclonedx \
+    sh /opt/build/install.sh
 # Deployments mount the root file system read-only; everything is written to /tmp.
 ENV PATH=/opt/app/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/app \
@@ -58,21 +60,29 @@ WORKDIR /tmp
 
 # ---- docker build --target training
 FROM runtime AS training
-COPY pyproject.toml constraints.txt docker/requirements.py /opt/training/
-# This image has more in it, so it gets a bill of materials of its own.
-RUN python /opt/training/requirements.py /opt/training/pyproject.toml train > /opt/training/requirements.txt \
-    && pip --python /opt/venv/bin/python install --no-cache-dir --constraint /opt/training/constraints.txt \
-        --requirement /opt/training/requirements.txt \
-    && python -m venv /opt/cyclonedx \
-    && /opt/cyclonedx/bin/pip install --no-cache-dir --constraint /opt/training/constraints.txt cyclonedx-bom \
-    && /opt/cyclonedx/bin/cyclonedx-py environment --pyproject /opt/training/pyproject.toml --output-reproducible \
-        --output-format JSON --output-file /opt/sbom.cdx.json /opt/venv/bin/python \
-    && rm -r /opt/cyclonedx \
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=cyclonedx,source=/opt/cyclonedx,target=/opt/cyclonedx \
+    sh /opt/build/install.sh train \
     && install --directory --mode 1777 /cache
 ENV HF_HOME=/cache/huggingface \
     TORCH_HOME=/cache/torch
+COPY --from=application /opt/app /opt/app
+ARG REVISION=""
+LABEL org.opencontainers.image.revision="$REVISION"
 USER 10001:10001
 ENTRYPOINT ["smner-train"]
+
+# ---- docker build --target bulk
+FROM runtime AS bulk
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=cyclonedx,source=/opt/cyclonedx,target=/opt/cyclonedx \
+    sh /opt/build/install.sh bulk s3
+ENV HF_HUB_OFFLINE=1
+COPY --from=application /opt/app /opt/app
+ARG REVISION=""
+LABEL org.opencontainers.image.revision="$REVISION"
+USER 10001:10001
+ENTRYPOINT ["smner-recognize"]
 
 # ---- docker build --target service
 FROM runtime AS service
@@ -81,6 +91,9 @@ COPY docker/healthcheck.py /opt/healthcheck.py
 ENV SMNER_HOST=0.0.0.0 \
     SMNER_PORT=8000 \
     HF_HUB_OFFLINE=1
+COPY --from=application /opt/app /opt/app
+ARG REVISION=""
+LABEL org.opencontainers.image.revision="$REVISION"
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM

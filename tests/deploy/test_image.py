@@ -18,8 +18,12 @@ from tests.service.conftest import ScriptedRecognizer, Serve
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-SERVICE_STAGE = DOCKERFILE.split(" AS service\n")[1]
-TRAINING_STAGE = DOCKERFILE.split(" AS training\n")[1].split("\nFROM ")[0]
+STAGES: dict[str, str] = dict(
+    re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
+)
+INSTALL = (DOCKER / "install.sh").read_text("utf-8")
+CONSTRAINTS = (ROOT / "constraints.txt").read_text("utf-8")
+FINAL = {"service": "smner-serve", "bulk": "smner-recognize", "training": "smner-train"}
 
 
 def healthcheck(port: int) -> "subprocess.CompletedProcess[str]":
@@ -39,17 +43,19 @@ def test_hadolint_reports_a_planted_mistake(tmp_path: Path) -> None:
     assert "DL3025" in run(venv_command("hadolint"), planted).stdout
 
 
-@pytest.mark.parametrize(("stage", "command"), [(SERVICE_STAGE, "smner-serve"), (TRAINING_STAGE, "smner-train")])
-def test_entrypoint_has_no_shell_and_no_root(stage: str, command: str) -> None:
+@pytest.mark.parametrize(("name", "command"), FINAL.items())
+def test_entrypoint_has_no_shell_and_no_root(name: str, command: str) -> None:
     # a shell as the first process would swallow SIGTERM
-    entrypoint = re.findall(r"^ENTRYPOINT (.+)$", stage, re.MULTILINE)[-1]
+    entrypoint = re.findall(r"^ENTRYPOINT (.+)$", STAGES[name], re.MULTILINE)[-1]
     assert json.loads(entrypoint) == [command]
     assert command in PROJECT["scripts"]
-    assert re.findall(r"^USER (.+)$", stage, re.MULTILINE)[-1] == "10001:10001"  # numeric, as Kubernetes requires
+    assert (
+        re.findall(r"^USER (.+)$", STAGES[name], re.MULTILINE)[-1] == "10001:10001"
+    )  # numeric, as Kubernetes requires
 
 
 def test_service_is_the_default_target() -> None:
-    assert re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.MULTILINE)[-1] == "service"
+    assert list(STAGES)[-1] == "service"
 
 
 def test_dockerignore_sends_exactly_what_is_copied() -> None:
@@ -69,7 +75,11 @@ def test_only_pyproject_has_the_version() -> None:
 
 @pytest.mark.parametrize(
     ("extra", "expected"),
-    [([], PROJECT["dependencies"]), (["train"], PROJECT["optional-dependencies"]["train"])],
+    [
+        ([], PROJECT["dependencies"]),
+        (["train"], PROJECT["optional-dependencies"]["train"]),
+        (["train", "bench"], [*PROJECT["optional-dependencies"]["train"], *PROJECT["optional-dependencies"]["bench"]]),
+    ],
 )
 def test_requirements_prints_the_project_dependencies(extra: list[str], expected: list[str]) -> None:
     done = run(sys.executable, DOCKER / "requirements.py", ROOT / "pyproject.toml", *extra)
@@ -92,20 +102,29 @@ def test_health_check_fails_without_a_server() -> None:
     assert "ConnectionRefusedError" in done.stdout
 
 
-def test_build_tools_are_constrained() -> None:
-    constraints = (ROOT / "constraints.txt").read_text("utf-8")
-    assert "\ncyclonedx-bom==" in constraints
-    assert DOCKERFILE.count("pip --python") + DOCKERFILE.count("/bin/pip install") == DOCKERFILE.count("--no-cache-dir")
+def test_every_install_is_constrained_and_cached() -> None:
+    commands = re.findall(r"^RUN ((?:.*\\\n)*.*)$", DOCKERFILE, re.MULTILINE)
+    installs = [command for command in commands if re.search(r"pip .*install|install\.sh", command)]
+    code = [command for command in installs if "--no-deps" in command]
     # the code is installed without dependencies, and built with the setuptools installed before it
-    assert DOCKERFILE.count("--no-deps --no-build-isolation") == DOCKERFILE.count("--no-deps") == 1
-    assert DOCKERFILE.count("--constraint") == DOCKERFILE.count("--no-cache-dir") - DOCKERFILE.count("--no-deps")
-    assert "--constraint constraints.txt setuptools\n" in DOCKERFILE
+    assert ["--no-build-isolation" in command for command in code] == [True]
+    assert "--constraint constraints.txt setuptools\n" in STAGES["application"]
+    others = [command for command in installs if command not in code]
+    assert len(others) == 6
+    for command in others:
+        assert "--constraint" in command or "install.sh" in command
+        assert command.startswith("--mount=type=cache,target=/root/.cache/pip ")
+    assert INSTALL.count("--constraint constraints.txt") == INSTALL.count('"$python" install ') == 1
+    assert "\ncyclonedx-bom==" in CONSTRAINTS
 
 
-def test_constraints_cover_all_transitive_dependencies() -> None:
-    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()[1:]
-    pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
-    wanted = [Requirement(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]]
+def pins(block: str) -> dict[str, str]:
+    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def with_all_they_need(wanted: list[Requirement]) -> set[str]:
+    """The names of these packages and of all that they need here, directly or not."""
     seen: set[tuple[str, frozenset[str]]] = set()
     while wanted:
         requirement = wanted.pop()
@@ -116,11 +135,38 @@ def test_constraints_cover_all_transitive_dependencies() -> None:
         for extra in requirement.extras or {""}:
             needed = map(Requirement, requires(name) or ())
             wanted += [one for one in needed if one.marker is None or one.marker.evaluate({"extra": extra})]
-    assert {name for name, _ in seen} - pinned == set()
+    return {name for name, _ in seen}
 
 
-def test_training_bill_of_materials_covers_its_dependencies() -> None:
-    install, bill = TRAINING_STAGE.index("/opt/training/requirements.txt"), TRAINING_STAGE.index("/opt/sbom.cdx.json")
-    assert install < bill
-    assert "cyclonedx-py environment" in TRAINING_STAGE
-    assert "rm -r /opt/cyclonedx " in TRAINING_STAGE  # in the layer that created it
+def test_constraints_cover_all_transitive_dependencies() -> None:
+    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]
+    assert with_all_they_need(list(map(Requirement, lines))) - set(pins(CONSTRAINTS)) == set()
+
+
+def test_torch_has_a_layer_of_its_own() -> None:
+    """Else a new version of a linter would install, push and pull gigabytes."""
+    first, rest = CONSTRAINTS.split("\n\n")
+    assert set(pins(first)) == with_all_they_need([Requirement("torch"), Requirement("torchvision")])
+    assert set(pins(first)) & set(pins(rest)) == set()
+    assert "RUN sed '/^$/q' constraints.txt > torch.txt\n" in STAGES["pins"]
+    assert re.findall(r"^COPY .*", STAGES["torch"], re.MULTILINE) == [
+        "COPY --from=pins /build/torch.txt /build/torch.txt"
+    ]
+    copies = re.findall(r"^COPY .*", STAGES["runtime"], re.MULTILINE)
+    assert copies[0] == "COPY --from=torch /opt/venv /opt/venv"
+    assert STAGES["runtime"].index(copies[0]) < STAGES["runtime"].index("constraints.txt")
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_code_and_revision_come_last(name: str) -> None:
+    """They change with every commit, and what follows them is built anew."""
+    stage = STAGES[name]
+    after = stage[stage.index("COPY --from=application ") :]
+    assert "\nRUN " not in after
+    assert after.index("ARG REVISION") < after.index("org.opencontainers.image.revision")
+
+
+def test_bill_of_materials_lists_what_was_installed() -> None:
+    assert INSTALL.index(" install ") < INSTALL.index("cyclonedx-py environment") < INSTALL.index("/opt/sbom.cdx.json")
+    runs = re.findall(r"^ +sh /opt/build/install\.sh(.*?)(?: \\)?$", DOCKERFILE, re.MULTILINE)
+    assert [extras.split() for extras in runs] == [[], ["train"], ["bulk", "s3"]]

@@ -51,7 +51,7 @@ def test_every_shard_has_its_pod(job: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (1, 0), (2, 1), (130, 1)])
-def test_posts_with_an_error_do_not_fail_the_job(
+def test_posts_with_an_error_leave_the_job_successful(
     status: int, expected: int, job: dict[str, Any], tmp_path: Path
 ) -> None:
     stand_in = tmp_path / "smner-recognize"
