@@ -11,7 +11,7 @@ from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
 from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, load_yaml, run, stack, venv_command
 
-SERVICES = {"smner", "smner-gpu-1", "proxy", "prometheus", "grafana", "train"}
+SERVICES = {"smner", "smner-gpu-1", "proxy", "prometheus", "grafana", "dcgm", "train"}
 REPLICAS = ("smner", "smner-gpu-1")
 GB = 10**9
 
@@ -31,7 +31,7 @@ def devices(service: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("cpu", [False, True])
 def test_stack_follows_the_compose_specification(cpu: bool) -> None:
-    assert set(stack(cpu=cpu)["services"]) == SERVICES - ({"smner-gpu-1"} if cpu else set())
+    assert set(stack(cpu=cpu)["services"]) == SERVICES - ({"smner-gpu-1", "dcgm"} if cpu else set())
 
 
 def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
     [
         ("none", {"smner", "proxy"}),
         ("gpu-1", {"smner", "smner-gpu-1", "proxy"}),
-        ("monitoring", {"smner", "proxy", "prometheus", "grafana"}),
+        ("monitoring", {"smner", "proxy", "prometheus", "grafana", "dcgm"}),
         ("training", {"smner", "proxy", "train"}),
     ],
 )
@@ -69,6 +69,22 @@ def test_cpu_override_needs_neither_gpu_nor_cuda_torch() -> None:
         assert service["build"]["args"]["TORCH_INDEX"].endswith("/cpu")
         assert service["image"] != stack()["services"][name]["image"]
     assert stack(cpu=True)["services"]["smner"]["environment"]["SMNER_DEVICE"] == "cpu"
+
+
+def test_dcgm_sees_every_gpu_and_needs_no_capability() -> None:
+    dcgm = stack()["services"]["dcgm"]
+    assert devices(dcgm) == [{"driver": "nvidia", "count": -1, "capabilities": ["gpu"]}]
+    assert dcgm["entrypoint"][0] == "/usr/bin/dcgm-exporter"  # not the script that calls setcap
+    assert not dcgm.get("cap_add")
+
+
+def test_cpu_override_hides_the_target_of_dcgm() -> None:
+    hidden, mounted = "/etc/prometheus/targets/gpu", "/etc/prometheus"
+    prometheus = stack(cpu=True)["services"]["prometheus"]
+    assert prometheus["tmpfs"] == [hidden]
+    (source,) = [Path(each["source"]) for each in prometheus["volumes"] if each["target"] == mounted]
+    assert [path.name for path in (source / Path(hidden).relative_to(mounted)).iterdir()] == ["dcgm.yml"]
+    assert not stack()["services"]["prometheus"].get("tmpfs")
 
 
 @pytest.mark.parametrize("cpu", [False, True])
@@ -161,7 +177,7 @@ def test_foreign_images_are_pinned_to_a_release() -> None:
     services = stack()["services"].values()
     ours = {service["image"] for service in services if "build" in service}
     for image in {service["image"] for service in services} - ours:
-        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-alpine)?", image)
+        assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:[0-9a-f]{64})?", image)
 
 
 @pytest.mark.parametrize("cpu", [False, True])

@@ -86,7 +86,7 @@ def test_watched_metrics_exist_in_the_service(shared: Running) -> None:
     assert shared.client.get("/health/ready").status_code == 200
     text = shared.client.get("/metrics").text
     there = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
-    ours = {name for name in watched() if not name.startswith("haproxy_")}
+    ours = {name for name in watched() if not name.startswith(("haproxy_", "DCGM_"))}
     assert len(ours) > 20
     assert "# TYPE smner_client_posts_total counter" in text
     missing = ours - there - set(PROMETHEUS_MAKES) - recorded() - ABSENT_WITHOUT_KEYS
@@ -113,6 +113,13 @@ def test_watched_proxy_metrics_and_labels_exist(shared: Running, tmp_path: Path)
     assert missing_labels(page, "haproxy_") == set()
     assert 'proxy="http"' in page
     assert 'proxy="smner"' in page
+
+
+def test_dcgm_exports_exactly_what_is_watched() -> None:
+    lines = (DOCKER / "dcgm" / "counters.csv").read_text("utf-8").splitlines()
+    fields = [line.split(", ") for line in lines if not line.startswith("#")]
+    assert {len(field) for field in fields} == {3}
+    assert {field[0] for field in fields} == {name for name in watched() if name.startswith("DCGM_")}
 
 
 def test_codes_and_routes_of_the_rules_exist() -> None:
@@ -172,7 +179,7 @@ def test_dashboard_uses_the_provisioned_datasource() -> None:
 
 def test_dashboard_has_its_rows_and_filled_panels() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Traffic and errors", "Latency", "Queue, batches, cache", "Entities", "Machine"]
+    assert rows == ["Traffic and errors", "Latency", "Queue, batches, cache", "Entities", "Machine", "GPU"]
     panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["targets"] for panel in panels)
