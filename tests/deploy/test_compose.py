@@ -78,15 +78,6 @@ def test_dcgm_sees_every_gpu_and_needs_no_capability() -> None:
     assert not dcgm.get("cap_add")
 
 
-def test_cpu_override_hides_the_target_of_dcgm() -> None:
-    hidden, mounted = "/etc/prometheus/targets/gpu", "/etc/prometheus"
-    prometheus = stack(cpu=True)["services"]["prometheus"]
-    assert prometheus["tmpfs"] == [hidden]
-    (source,) = [Path(each["source"]) for each in prometheus["volumes"] if each["target"] == mounted]
-    assert [path.name for path in (source / Path(hidden).relative_to(mounted)).iterdir()] == ["dcgm.yml"]
-    assert not stack()["services"]["prometheus"].get("tmpfs")
-
-
 @pytest.mark.parametrize("cpu", [False, True])
 def test_every_container_is_hardened_and_limited(cpu: bool) -> None:
     for name, service in stack(cpu=cpu)["services"].items():

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, run, system_command
+from tests.deploy.conftest import DOCKER, OPERATIONS, alerts, load_yaml, run, stack, system_command
 from tests.deploy.proxying import address, free_port, proxying
 from tests.service.conftest import Running
 
@@ -113,6 +113,14 @@ def test_watched_proxy_metrics_and_labels_exist(shared: Running, tmp_path: Path)
     assert missing_labels(page, "haproxy_") == set()
     assert 'proxy="http"' in page
     assert 'proxy="smner"' in page
+
+
+def test_prometheus_finds_dcgm_by_its_service() -> None:
+    jobs = {job["job_name"]: job for job in load_yaml(PROMETHEUS / "prometheus.yml")["scrape_configs"]}
+    (found,) = jobs["dcgm"]["dns_sd_configs"]
+    assert found == {"names": ["dcgm"], "type": "A", "port": 9400}
+    assert "dcgm" in stack()["services"]
+    assert "dcgm" not in stack(cpu=True)["services"]
 
 
 def test_dcgm_exports_exactly_what_is_watched() -> None:
