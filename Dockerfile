@@ -28,14 +28,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # ---- The code and the embedded checkpoints.
 FROM pins AS application
+# The commands name the Python that builds them, so it has the path of the one that will run them.
+RUN python -m venv /opt/venv
 # Build isolation would fetch the newest setuptools, whatever the constraints say.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt setuptools
+    /opt/venv/bin/pip install --constraint constraints.txt setuptools
 COPY pyproject.toml README.md LICENSE ./
 COPY model model
 COPY training training
 COPY service service
-RUN pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/app .
+RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --target /opt/app .
 
 # ---- Common to all images.
 FROM python:3.11-slim-bookworm AS runtime

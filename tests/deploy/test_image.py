@@ -157,6 +157,12 @@ def test_torch_has_a_layer_of_its_own() -> None:
     assert STAGES["runtime"].index(copies[0]) < STAGES["runtime"].index("constraints.txt")
 
 
+def test_commands_run_in_the_environment_with_torch() -> None:
+    """pip writes the Python that it runs in into the first line of each command."""
+    assert "RUN /opt/venv/bin/pip install --no-cache-dir --no-deps " in STAGES["application"]
+    assert "python -m venv --without-pip /opt/venv\n" in STAGES["torch"]
+
+
 @pytest.mark.parametrize("name", FINAL)
 def test_code_and_revision_come_last(name: str) -> None:
     """They change with every commit, and what follows them is built anew."""
