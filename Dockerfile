@@ -78,7 +78,7 @@ ENTRYPOINT ["smner-train"]
 FROM runtime AS bulk
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=cyclonedx,source=/opt/cyclonedx,target=/opt/cyclonedx \
-    sh /opt/build/install.sh bulk s3
+    sh /opt/build/install.sh bulk s3 kuberay
 ENV HF_HUB_OFFLINE=1
 COPY --from=application /opt/app /opt/app
 ARG REVISION=""

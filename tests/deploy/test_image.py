@@ -175,4 +175,4 @@ def test_code_and_revision_come_last(name: str) -> None:
 def test_bill_of_materials_lists_what_was_installed() -> None:
     assert INSTALL.index(" install ") < INSTALL.index("cyclonedx-py environment") < INSTALL.index("/opt/sbom.cdx.json")
     runs = re.findall(r"^ +sh /opt/build/install\.sh(.*?)(?: \\)?$", DOCKERFILE, re.MULTILINE)
-    assert [extras.split() for extras in runs] == [[], ["train"], ["bulk", "s3"]]
+    assert [extras.split() for extras in runs] == [[], ["train"], ["bulk", "s3", "kuberay"]]
