@@ -8,6 +8,7 @@
     - UnreadableImage
   + InvalidCheckpoint
   + InvalidPostFile
+  + StoreUnavailable
 
 ``code`` is the name that the HTTP service gives the error.
 """
@@ -64,3 +65,7 @@ class InvalidCheckpoint(SMNERError):
 
 class InvalidPostFile(SMNERError):
     """A file of posts that cannot be read on, or that is not the one whose answers are to be continued."""
+
+
+class StoreUnavailable(SMNERError):
+    """A store of posts, photos or answers that cannot be used now; any further post would meet the same."""

@@ -66,17 +66,21 @@ def read_lines(source: str) -> Iterator[Line]:
         InvalidPostFile: the gzip data are damaged, after all whole lines before the damage; or the file is of a format
             that is not read.
     """
+    with _open(source) as file:
+        yield from lines_in(file, source_name(source))
+
+
+def lines_in(file: BufferedReader, name: str) -> Iterator[Line]:
+    """As :func:`read_lines`, of an open file that messages call ``name``."""
     number = 0
     try:
-        with _open(source) as file:
-            while (line := _read_line(file, number + 1)) is not None:
+        with _unpacked(file, name) as content:
+            while (line := _read_line(content, number + 1)) is not None:
                 number = line.number
                 if line.content != b"":
                     yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidPostFile(
-            f"{source_name(source)}: the gzip data are damaged after line {number}: {error}"
-        ) from error
+        raise InvalidPostFile(f"{name}: the gzip data are damaged after line {number}: {error}") from error
 
 
 def source_name(source: str) -> str:
@@ -98,18 +102,21 @@ def image_folder(source: str) -> Path:
     return Path(source).parent if named else Path()
 
 
+def _open(source: str) -> BufferedReader:
+    return _standard_input() if source in _STANDARD_INPUT else Path(source).open("rb")
+
+
 @contextmanager
-def _open(source: str) -> Iterator[BufferedIOBase]:
-    with _standard_input() if source in _STANDARD_INPUT else Path(source).open("rb") as file:
-        head = file.peek(8)
-        for signature, name in _OTHER_FORMATS.items():
-            if head.startswith(signature):
-                raise InvalidPostFile(f"{source_name(source)} is {name}; posts are read as UTF-8, plain or gzipped")
-        if head and head.startswith(_GZIP[: len(head)]):  # a pipe may have brought one byte so far
-            with gzip.open(file) as unpacked:
-                yield unpacked
-        else:
-            yield file
+def _unpacked(file: BufferedReader, name: str) -> Iterator[BufferedIOBase]:
+    head = file.peek(8)
+    for signature, format_ in _OTHER_FORMATS.items():
+        if head.startswith(signature):
+            raise InvalidPostFile(f"{name} is {format_}; posts are read as UTF-8, plain or gzipped")
+    if head and head.startswith(_GZIP[: len(head)]):  # a pipe may have brought one byte so far
+        with gzip.open(file) as unpacked:
+            yield unpacked
+    else:
+        yield file
 
 
 def _standard_input() -> BufferedReader:

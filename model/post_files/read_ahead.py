@@ -1,5 +1,6 @@
 """Prepares posts in threads while the model is busy with earlier ones."""
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import TypeVar
 import torch
 
 _READER_SECONDS = 1.0
+_MAX_WORKERS = 16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +66,12 @@ def read_ahead(
         # Unless it waits for a pipe, it ends now. Later it could be the one that frees the network, and Python ends
         # daemons at exit where they stand: in C++ that is an abort.
         reader.join(_READER_SECONDS)
+
+
+def default_workers() -> int:
+    """A thread for each core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MAX_WORKERS)
 
 
 def _take(queue: SimpleQueue[Future[Result] | _End], most: int) -> list[Future[Result] | _End]:

@@ -1,6 +1,5 @@
 """From a file of posts to a file of answers, resuming after an interruption."""
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -15,13 +14,13 @@ from model.errors import InvalidPostFile
 from model.post_files.answer_file import AnswerStream, is_same_file, open_answers
 from model.post_files.answers import EarlierAnswer, answer_line
 from model.post_files.input_lines import Line, check_source, count_posts, image_folder, read_lines, source_name
+from model.post_files.post_fields import photo_file
 from model.post_files.post_line import PreparedLine, prepare_line
-from model.post_files.read_ahead import read_ahead
+from model.post_files.read_ahead import default_workers, read_ahead
 from model.posts import Post
 from model.recognizer import Recognizer
 
 _BATCHES_AHEAD = 8  # sorted by length, together
-_MAX_WORKERS = 16
 
 
 @dataclass(slots=True)
@@ -64,9 +63,9 @@ def recognize_file(recognizer: Recognizer, source: str | Path, output: str | Pat
     with open_answers(output) as answers, _progress_bar(source) as progress:
         for _ in _skip_answered(lines, answers, tally, names=(source_name(source), output)):
             progress.update()
-        prepare = partial(prepare_line, recognizer, folder=image_folder(source))
+        prepare = partial(prepare_line, recognizer, open_photo=partial(photo_file, image_folder(source)))
         ahead = _BATCHES_AHEAD * recognizer.batch_size
-        with closing(read_ahead(lines, prepare, ahead=ahead, workers=_workers())) as prepared:
+        with closing(read_ahead(lines, prepare, ahead=ahead, workers=default_workers())) as prepared:
             for waiting in prepared:
                 answers.append(b"".join(_answer(recognizer, waiting)))
                 for line in waiting:
@@ -106,8 +105,3 @@ def _answer(recognizer: Recognizer, lines: Sequence[PreparedLine]) -> Iterator[b
 def _progress_bar(source: str) -> "tqdm[NoReturn]":
     total = count_posts(source) if sys.stderr is not None and sys.stderr.isatty() else None
     return tqdm(total=total, unit="post", desc="recognizing", disable=None)  # disabled unless on a terminal
-
-
-def _workers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)

@@ -1,16 +1,18 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from model import Post, Recognizer
-from model.post_files import post_line
+from model.post_files import post_fields
 from model.post_files.input_lines import MAX_LINE_BYTES, Line
+from model.post_files.post_fields import photo_file
 from model.post_files.post_line import PreparedLine, prepare_line
 
 
 def prepare(recognizer: Recognizer, content: bytes | None, folder: Path = Path()) -> PreparedLine:
-    return prepare_line(recognizer, Line(7, content, "digest"), folder)
+    return prepare_line(recognizer, Line(7, content, "digest"), partial(photo_file, folder))
 
 
 def text_of(line: PreparedLine) -> str:
@@ -116,5 +118,5 @@ def test_a_bug_costs_only_its_post(recognizer: Recognizer, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise KeyError("a\nb")
 
-    monkeypatch.setattr(post_line, "_image_path", fail)
+    monkeypatch.setattr(post_fields, "_read_photo", fail)
     assert prepare(recognizer, b'{"text": "a"}').post == "cannot be read: KeyError('a\\nb')"
