@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-.PHONY: install serve test format bench bench-training quality
+.PHONY: install serve test test-bulk format bench bench-training bench-bulk quality
 
 serve: $(VENV)/.serving
 	$(BIN)/smner-serve --port $(PORT)
@@ -22,6 +22,10 @@ test: $(VENV)/.everything
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# On a Ray cluster of this machine's own, parts of which are killed.
+test-bulk: $(VENV)/.bulk
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest tests/model/bulk
+
 format: $(VENV)/.everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -34,6 +38,10 @@ bench: $(VENV)/.everything
 # OPTIONS="--batches 2 --rounds 2" for less.
 bench-training: $(VENV)/.everything
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.training $(OPTIONS)
+
+# OPTIONS="--posts 256 --rounds 1" for less.
+bench-bulk: $(VENV)/.bulk
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.benchmarks.bulk $(OPTIONS)
 
 # Trains for hours, resumes where it stopped, and writes to runs/quality. OPTIONS="--seeds 0 --set epochs=2" for less;
 # "--compare ideas" compares recipe keys, "--keep" adds results to docs/lab, "--tables" only rewrites its tables.
@@ -54,3 +62,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.torch
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@ $(VENV)/.serving
+
+$(VENV)/.bulk: $(VENV)/.everything
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev,bulk]'
+	@touch $@

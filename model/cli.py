@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import get_args
 
 from transformers.utils import logging
 
+from model.bulk.addresses import names_a_folder
 from model.device import Precision
 from model.display.attention_figure import PANEL, check_figure_path, draw_attention, save_figure
 from model.display.marked_text import escape_json, visible
@@ -32,7 +33,11 @@ In a pipe or a file, and with --json, the answer is JSON.
 --input has one JSON object per line: {"text": ...} or {"tokens": [...]}, and optionally "id" and "image", a path that
 is relative to the file (with a pipe, to the current folder). It may be gzipped, a pipe, or - for standard input.
 
---output gets one JSON object per line, in the order of the posts:
+With --output FOLDER, --input is a pattern like 'FOLDER/*.parquet', a folder, or a store's address like s3://BUCKET/POSTS:
+Parquet or JSON lines (.jsonl, .ndjson; .gz, .zst), each answered in a file of its own that appears when it is complete.
+When all are there, _SUMMARY.json is written. docs/bulk.md has the details; it needs the extra smner[bulk].
+
+--output FILE gets one JSON object per line, in the order of the posts:
   {"id": ..., "line": N, "text": ..., "entities": [...], "image_used": ..., "digest": ...}
   {"id": ..., "line": N, "error": ..., "digest": ...}   for a post that cannot be read
 It is gzipped if its name ends in .gz, and may be a pipe, or - for standard output. If the file has answers already, the
@@ -74,8 +79,17 @@ def arguments() -> argparse.ArgumentParser:
         choices=get_args(Precision),
         help="auto is float32, but tf32 on CUDA and bfloat16 for photos on a CPU that has it",
     )
-    parser.add_argument("--input", metavar="FILE", help="posts to recognize, one JSON object per line")
-    parser.add_argument("--output", metavar="FILE", help="where to write the answers to --input")
+    parser.add_argument("--input", metavar="FILE", help="posts to recognize, one JSON object per line; or a folder")
+    parser.add_argument("--output", metavar="FILE", help="where to write the answers to --input; or a folder")
+    folders = parser.add_argument_group("whole folders")
+    folders.add_argument("--images", metavar="FOLDER", help="where the photos' paths start from (default: their file)")
+    folders.add_argument("--shard", metavar="K/N", help="answer one of N shares of the files; K is 0 to N - 1")
+    folders.add_argument(
+        "--ray", metavar="ADDRESS", help="on a Ray cluster: local starts one here, auto finds one, or HOST:PORT"
+    )
+    folders.add_argument(
+        "--actors", type=_count, metavar="N", help="how many at once on Ray (default: one a GPU, or one a four cores)"
+    )
     return parser
 
 
@@ -85,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # our errors name what does not fit
     try:
-        return _recognize_text(options) if options.input is None else _recognize_file(options)
+        return _recognize_text(options) if options.input is None else _recognize_posts(options)
     except BrokenPipeError:  # as of a program that SIGPIPE ends
         _discard_output()
         return 141
@@ -105,11 +119,33 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if (options.input is None) != (options.output is None):
         parser.error("--input and --output go together")
     of_a_text = {"--image": options.image, "--explain": options.explain, "--json": options.json or None}
-    if options.input is not None and (given := [name for name, value in of_a_text.items() if value is not None]):
-        parser.error(
-            f"{given[0]} goes with a text; with --input, each line names its own photo and is answered as JSON"
-        )
+    if options.input is not None and (given := _given(of_a_text)):
+        parser.error(f"{given} goes with a text; with --input, each post names its own photo and is answered as JSON")
+    of_folders = {
+        "--images": options.images,
+        "--shard": options.shard,
+        "--ray": options.ray,
+        "--actors": options.actors,
+    }
+    if (options.input is None or not _names_a_folder(options)) and (given := _given(of_folders)):
+        parser.error(f"{given} goes with whole folders: --output FOLDER/")
+    if options.actors is not None and options.ray is None:
+        parser.error("--actors goes with --ray")
     return options
+
+
+def _given(options: Mapping[str, object]) -> str | None:
+    return next((name for name, value in options.items() if value is not None), None)
+
+
+def _names_a_folder(options: argparse.Namespace) -> bool:
+    return names_a_folder(options.input, options.output)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
+    return int(text)
 
 
 def _recognize_text(options: argparse.Namespace) -> int:
@@ -152,6 +188,20 @@ def _print(post: Post, entities: Sequence[Entity], *, as_json: bool) -> None:
         print(escape_json(json.dumps(answer(post, entities), ensure_ascii=False, indent=2)), flush=True)
     else:
         show(post.source, entities, has_image=post.has_image)
+
+
+def _recognize_posts(options: argparse.Namespace) -> int:
+    return _recognize_folder(options) if _names_a_folder(options) else _recognize_file(options)
+
+
+def _recognize_folder(options: argparse.Namespace) -> int:
+    try:
+        from model.bulk.command import recognize_folder
+    except ImportError as error:
+        raise ValueError(f"whole folders need the extra smner[bulk]: {error}") from error
+    outcome = recognize_folder(options, _report)
+    _report(str(outcome))
+    return 2 if outcome.errors else 1 if outcome.counts.failed else 0
 
 
 def _recognize_file(options: argparse.Namespace) -> int:
