@@ -5,7 +5,7 @@ The network, and everything that turns posts into tensors and logits into entiti
 
 from transformers import AutoConfig, AutoModel
 
-from model import multimodal_ner
+from model import eight_bits, multimodal_ner  # noqa: F401 - the first registers itself
 from model.entities import Answer, Attention, Entity
 from model.errors import InvalidCheckpoint, InvalidPost
 from model.modeling.configuration import SMNERConfig

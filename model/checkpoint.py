@@ -22,7 +22,6 @@ from model.weights import (
     WEIGHTS_FILE,
     WeightFormat,
     max_file_size,
-    read_weights,
     stored_weights,
     weight_files,
 )
@@ -152,11 +151,9 @@ def load_model(folder: Path) -> SMNER:
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise InvalidCheckpoint(f"{config_file}: {error}") from error
     try:
-        restored = read_weights(folder) if config.weight_format == "int8" else None
         model, report = SMNER.from_pretrained(
-            folder if restored is None else None,
+            folder,
             config=config,
-            state_dict=restored,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,

@@ -1,7 +1,6 @@
 """The task ``multimodal-ner`` of Hugging Face's ``pipeline``, for those at home in transformers.
 
-``import model`` registers it. Unlike :meth:`model.Recognizer.from_pretrained` it verifies no checksums and reads no
-8-bit weights.
+``import model`` registers it. Unlike :meth:`model.Recognizer.from_pretrained` it verifies no checksums.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """The weights in a checkpoint's folder, in floating point or in 8 bits.
 
-A matrix ``NAME`` in 8 bits is an int8 tensor of that name; ``NAME.scale`` (rows, groups) float16 has a factor for each
-64 neighbors in a row, or for a whole row whose length is no multiple of 64: symmetric quantization as in Dettmers and
-Zettlemoyer 2023, section 2, "block-wise". Vectors stay float32. Files are as Hugging Face writes them: one, or several
-with an index.
+A matrix ``NAME.weight`` in 8 bits is an int8 tensor of that name; ``NAME.weight.scale`` (rows, groups) float16 has a
+factor for each 64 neighbors in a row, or for a whole row whose length is no multiple of 64: symmetric quantization as
+in Dettmers and Zettlemoyer 2023, section 2, "block-wise". All else stays float32. Files are as Hugging Face writes
+them: one, or several with an index. :mod:`model.eight_bits` reads them.
 """
 
 import json
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 WEIGHTS_FILE = "model.safetensors"
@@ -19,21 +18,32 @@ INDEX_FILE = f"{WEIGHTS_FILE}.index.json"
 WeightFormat = Literal["float32", "float16", "int8"]
 
 _GROUP = 64
-_SCALE = ".scale"
+SCALE = ".scale"
+_QUANTIZED = "weight"  # how the names of matrices end
 
 
 def round_weights(state: dict[str, Tensor], weight_format: WeightFormat) -> dict[str, Tensor]:
-    """What :func:`read_weights` will return for ``state`` once it is stored."""
-    return _restore(stored_weights(state, weight_format))
+    """What a checkpoint that stores ``state`` will be read as."""
+    stored = stored_weights(state, weight_format)
+    return {name: restore(stored[name], stored.get(name + SCALE)) for name in state}
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read the weights, 8-bit ones restored; floating point in float32.
+def restore(tensor: Tensor, scale: Tensor | None) -> Tensor:
+    """A stored tensor in float32, unless it is one of whole numbers.
+
+    Args:
+        tensor: (rows, …) int8 if there is a scale.
+        scale: (rows, groups) float16.
 
     Raises:
-        OSError, ValueError, KeyError, safetensors.SafetensorError: they cannot be read.
+        ValueError: the scale is missing.
+        RuntimeError: the scale is another tensor's.
     """
-    return _restore({name: tensor for path in weight_files(folder) for name, tensor in load_file(path).items()})
+    if scale is not None:
+        return (tensor.view(len(tensor), scale.shape[1], -1) * scale.float()[..., None]).view(tensor.shape)
+    if tensor.dtype == torch.int8:
+        raise ValueError(f"{tensor.dtype} without its scale")
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -60,22 +70,11 @@ def stored_weights(state: dict[str, Tensor], weight_format: WeightFormat) -> dic
         if not tensor.is_floating_point():
             stored[name] = tensor
         elif weight_format == "int8":
-            stored |= _quantize(name, tensor) if tensor.dim() > 1 else {name: tensor.float()}
+            matrix = tensor.dim() > 1 and name.endswith(_QUANTIZED)
+            stored |= _quantize(name, tensor) if matrix else {name: tensor.float()}
         else:
             stored[name] = tensor.to(getattr(torch, weight_format))
     return stored
-
-
-def _restore(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    scales = {name: tensor for name, tensor in stored.items() if name.endswith(_SCALE) and tensor.dim() > 1}
-    state: dict[str, Tensor] = {}
-    for name, tensor in stored.items():
-        if name + _SCALE in scales:
-            scale = scales[name + _SCALE].float()
-            state[name] = (tensor.view(*scale.shape, -1) * scale[..., None]).view(tensor.shape)
-        elif name not in scales:
-            state[name] = tensor.float() if tensor.is_floating_point() else tensor
-    return state
 
 
 def _quantize(name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -83,4 +82,4 @@ def _quantize(name: str, tensor: Tensor) -> dict[str, Tensor]:
     grouped = rows.view(len(rows), -1, _GROUP if rows.shape[1] % _GROUP == 0 else rows.shape[1])
     scale = (grouped.abs().amax(-1) / 127).half()  # (rows, groups)
     steps = grouped / scale.float()[..., None].clamp(min=torch.finfo(torch.float32).tiny)
-    return {name: steps.round().clamp(-127, 127).to(torch.int8).view(tensor.shape), name + _SCALE: scale}
+    return {name: steps.round().clamp(-127, 127).to(torch.int8).view(tensor.shape), name + SCALE: scale}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from transformers import pipeline
 
 from model import Recognizer, SMNERConfig
 from model.checkpoint import checkpoint_folder
@@ -32,6 +33,14 @@ def test_it_recognizes_a_real_post(base: Recognizer, jpeg: bytes) -> None:
             ("PER", "LeBron James"),
             ("LOC", "San Francisco"),
         ]
+
+
+def test_transformers_answers_the_same(base: Recognizer) -> None:
+    text = "Eileen Collins flew for NASA"
+    found = pipeline("multimodal-ner", model=checkpoint_folder("smner-base"), device="cpu")(text)
+    assert [(entity["entity_group"], entity["word"]) for entity in found] == [
+        (entity.entity_group, entity.word) for entity in base.recognize(text)
+    ]
 
 
 @pytest.mark.parametrize(("dataset", "floor"), [("twitter2015", 0.74), ("twitter2017", 0.86)])

@@ -8,6 +8,7 @@ from transformers.configuration_utils import SubConfigSpec
 from model.modeling.bottleneck import CRITICS
 
 NO_ENTITY = "O"
+EIGHT_BITS = "smner-int8"  # what model.eight_bits reads
 ENTITY_TYPES = ("PER", "LOC", "ORG", "MISC")
 
 
@@ -64,6 +65,8 @@ class SMNERConfig(PreTrainedConfig):
             self.id2label = dict(enumerate((NO_ENTITY, *ENTITY_TYPES)))
         super().__post_init__(**kwargs)
         self.label2id = {label: index for index, label in (self.id2label or {}).items()}
+        if self.weight_format == "int8":
+            self.quantization_config = {"quant_method": EIGHT_BITS}
         self._check()
 
     def _check(self) -> None:

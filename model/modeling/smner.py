@@ -6,7 +6,7 @@ d width of the text encoder, h attention heads.
 
 import copy
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -106,19 +106,6 @@ class SMNER(PreTrainedModel):
             init.zeros_(module.weight)
         else:
             super()._init_weights(module)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load as any :class:`PreTrainedModel`, but not 8-bit weights, which would be taken for the weights themselves.
-
-        Raises:
-            ValueError: the weights are stored in 8 bits.
-        """
-        if kwargs.get("state_dict") is None:
-            config = kwargs.get("config") or SMNERConfig.from_pretrained(pretrained_model_name_or_path)
-            if config.weight_format == "int8":
-                raise ValueError("8-bit weights are read by Recognizer.from_pretrained and model.checkpoint.load_model")
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def with_encoders_in(self, *, text: torch.dtype, images: torch.dtype) -> Self:
         """Convert copies of the encoders, for inference alone; the new network shares all other weights and their type.

@@ -185,8 +185,15 @@ def test_8_bit_weights_are_restored(smner: SMNER, processor: SMNERProcessor, tmp
     loaded = load_model(tmp_path)
     torch.testing.assert_close(loaded.state_dict(), restored, atol=0, rtol=0)
     assert loaded.config.weight_format == smner.config.weight_format == "float32"
-    with pytest.raises(ValueError, match="8-bit weights are read by Recognizer"):
-        SMNER.from_pretrained(tmp_path)
+
+
+def test_8_bits_without_their_scales_are_refused(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    stored = load_file(tmp_path / WEIGHTS_FILE)
+    del stored["image_projection.weight.scale"]
+    save_file(stored, tmp_path / WEIGHTS_FILE, {"format": "pt"})
+    with pytest.raises(InvalidCheckpoint, match=r"model.safetensors: cannot be read"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("ablation", [{"use_cmib": False}, {"use_cma": False}, {"image_encoder": None}])

@@ -73,10 +73,10 @@ def test_unknown_options_are_refused(found: Any) -> None:
         found(TEXT, aggregation_strategy="simple")
 
 
-def test_eight_bits_are_refused_in_words(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
+def test_a_pipeline_reads_8_bits(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "small", smner, processor, model_card="# small\n", weight_format="int8")
-    with pytest.raises(ValueError, match="8-bit weights are read by Recognizer"):
-        pipeline("multimodal-ner", model=str(tmp_path / "small"), device="cpu")
+    found = pipeline("multimodal-ner", model=str(tmp_path / "small"), device="cpu")
+    assert found(TEXT) == expected(Recognizer.from_pretrained(tmp_path / "small", device="cpu"), TEXT)
 
 
 def test_a_hub_models_other_files_are_fetched(

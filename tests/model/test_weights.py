@@ -9,41 +9,54 @@ from safetensors.torch import load_file
 from model import SMNER, SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, load_model, save_checkpoint, verify_checkpoint
 from model.errors import InvalidCheckpoint
-from model.weights import INDEX_FILE, max_file_size, round_weights, stored_weights, weight_files
+from model.weights import INDEX_FILE, max_file_size, restore, round_weights, stored_weights, weight_files
 
 
 def test_a_group_of_64_has_one_scale() -> None:
     """Two groups in a row: 127 steps of 1 and of 0.5; 5.2 is 5 steps, −10.2 is −20 steps."""
     row = torch.zeros(1, 128)
     row[0, 0], row[0, 1], row[0, 64], row[0, 65] = 127, 5.2, 63.5, -10.2
-    stored = stored_weights({"a": row}, "int8")
-    assert stored["a.scale"].tolist() == [[1, 0.5]]
-    assert stored["a"][0, [0, 1, 64, 65]].tolist() == [127, 5, 127, -20]
-    assert round_weights({"a": row}, "int8")["a"][0, [0, 1, 64, 65]].tolist() == [127, 5, 63.5, -10]
+    stored = stored_weights({"a.weight": row}, "int8")
+    assert stored["a.weight.scale"].tolist() == [[1, 0.5]]
+    assert stored["a.weight"][0, [0, 1, 64, 65]].tolist() == [127, 5, 127, -20]
+    assert round_weights({"a.weight": row}, "int8")["a.weight"][0, [0, 1, 64, 65]].tolist() == [127, 5, 63.5, -10]
 
 
 def test_odd_shapes_have_a_scale_per_row() -> None:
     kernel = torch.randn(6, 4, 3, 3)
-    stored = stored_weights({"a": kernel, "b": torch.randn(6), "n": torch.tensor(3)}, "int8")
-    assert (stored["a"].shape, stored["a.scale"].shape) == ((6, 4, 3, 3), (6, 1))
-    assert (stored["b"].dtype, stored["n"].dtype) == (torch.float32, torch.int64)
+    stored = stored_weights({"a.weight": kernel}, "int8")
+    assert (stored["a.weight"].shape, stored["a.weight.scale"].shape) == ((6, 4, 3, 3), (6, 1))
+
+
+def test_what_is_no_matrix_is_kept() -> None:
+    state = {"b.weight": torch.randn(6), "n": torch.tensor(3), "positions": torch.randn(2, 64)}
+    torch.testing.assert_close(stored_weights(state, "int8"), state, rtol=0, atol=0)
+
+
+def test_a_scale_of_another_weight_is_refused() -> None:
+    """One with fewer rows was stretched over the whole weight."""
+    steps = torch.ones(6, 64, dtype=torch.int8)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        restore(steps, torch.ones(3, 1, dtype=torch.float16))
+    with pytest.raises(ValueError, match="int8 without its scale"):
+        restore(steps, None)
 
 
 def test_zeros_and_tiny_weights_stay_finite() -> None:
     weights = torch.tensor([[0.0, 0.0], [1e-9, -1e-9], [3e4, 1.0]])
-    restored = round_weights({"a": weights}, "int8")["a"]
+    restored = round_weights({"a.weight": weights}, "int8")["a.weight"]
     torch.testing.assert_close(restored, weights, atol=120, rtol=0)
     assert restored[:2].abs().max() < 1e-8
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_not_finite_is_not_hidden(bad: float) -> None:
-    restored = round_weights({"a": torch.tensor([[1.0, bad], [1.0, 2.0]])}, "int8")["a"]
+    restored = round_weights({"a.weight": torch.tensor([[1.0, bad], [1.0, 2.0]])}, "int8")["a.weight"]
     assert not restored[0].isfinite().all()
 
 
 def test_rounding_twice_changes_nothing() -> None:
-    once = round_weights({"a": torch.randn(50, 192)}, "int8")
+    once = round_weights({"a.weight": torch.randn(50, 192)}, "int8")
     torch.testing.assert_close(round_weights(once, "int8"), once)
 
 
