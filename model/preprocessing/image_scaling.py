@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import ExifTags, Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 SCALING = "bilinear with antialiasing, by torch"  # image features that were cached with another are refused
 BAND_PIXELS = 2**20  # converted to RGB at a time
@@ -50,7 +50,8 @@ def _rescaled(image: Image.Image, width: int, height: int) -> Tensor:
 
 def interpolate(image: Image.Image, width: int, height: int) -> Tensor:
     """Resize as Pillow does, but for rounding, in a fraction of its time (docs/lab/serving.md): (3, H, W) uint8."""
-    return F.interpolate(_pixels(image)[None], (height, width), mode="bilinear", antialias=True)[0]
+    scaled: Tensor = resize(_pixels(image), [height, width], antialias=True)
+    return scaled
 
 
 def _pixels(image: Image.Image) -> Tensor:

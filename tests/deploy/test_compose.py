@@ -112,7 +112,7 @@ def test_stack_fits_16_cores_and_64_gb() -> None:
 def test_gpu_memory_is_divided_by_the_replicas() -> None:
     """With a part to spare for the replica that docker/roll.sh adds."""
     for share, replicas in ((None, 4), ("0.33", 2)):
-        given = {} if share is None else {"SMNER_GPU_SHARE": share, "SMNER_REPLICAS": str(replicas)}
+        given: dict[str, Any] = {} if share is None else {"SMNER_GPU_SHARE": share, "SMNER_REPLICAS": str(replicas)}
         smner = stack(**given)["services"]["smner"]
         name, value = smner["environment"]["PYTORCH_ALLOC_CONF"].split(":")
         assert name == "per_process_memory_fraction"  # of torch's CUDA allocator

@@ -9,7 +9,7 @@ import pytest
 
 from service.http.problems import Problem
 from tests.deploy.conftest import run, system_command
-from tests.deploy.test_proxy import CONFIGURATION, address, proxying
+from tests.deploy.proxying import CONFIGURATION, address, proxying
 from tests.service.conftest import Running, ScriptedRecognizer, eventually, form, serving
 
 LIMIT = 3
@@ -30,7 +30,7 @@ def limited(locked: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A client of a proxy that limits each key to :data:`LIMIT` posts a second."""
     system_command("haproxy")
     monkeypatch.setenv("CLIENT_POSTS_PER_SECOND", str(LIMIT))
-    with proxying(tmp_path, smner=address(locked), smner_1=address(locked)) as client:
+    with proxying(tmp_path, address(locked)) as client:
         yield client
 
 
@@ -95,7 +95,7 @@ def test_batch_counts_as_its_posts(limited: httpx.Client) -> None:
 
 def test_without_a_limit_nothing_is_refused(locked: Running, tmp_path: Path) -> None:
     system_command("haproxy")
-    with proxying(tmp_path, smner=address(locked), smner_1=address(locked)) as client:
+    with proxying(tmp_path, address(locked)) as client:
         assert [post(client).status_code for _ in range(4 * LIMIT)] == [200] * 4 * LIMIT
 
 
