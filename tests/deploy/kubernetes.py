@@ -29,8 +29,8 @@ def render(folder: Path) -> Objects:
     return {(each["kind"], each["metadata"]["name"]): each for each in objects}
 
 
-def combine(folder: Path, components: Sequence[str]) -> Objects:
-    """The base with these components; writes the overlay into ``folder``, an empty one."""
+def combine(folder: Path, components: Sequence[str], **more: Any) -> Objects:
+    """The base with these components and ``more`` of a kustomization, which is written into ``folder``."""
     # kustomize takes relative paths only
     up = "../" * (len(folder.parts) - 1)
     paths = [f"{up}{(COMPONENTS / name).relative_to('/')}" for name in components]
@@ -39,6 +39,7 @@ def combine(folder: Path, components: Sequence[str]) -> Objects:
         "kind": "Kustomization",
         "resources": [f"{up}{(FOLDER / 'base').relative_to('/')}"],
         "components": paths,
+        **more,
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay), "utf-8")
     return render(folder)

@@ -188,6 +188,13 @@ def test_checkpoint_comes_from_a_read_only_volume(tmp_path: Path) -> None:
     assert len(settings(objects)) == len(container(objects)["env"])  # replaced, not added
 
 
+def test_documented_patch_names_another_checkpoint(tmp_path: Path) -> None:
+    patches = documented("in your overlay:")["patches"]
+    changed = settings(combine(tmp_path, ["checkpoint-volume"], patches=patches))
+    assert changed["SMNER_CHECKPOINT"] == "/checkpoints/2026-12-01"
+    assert len(changed) > 1
+
+
 def test_shared_gpu_asks_for_one_part(tmp_path: Path) -> None:
     objects = combine(tmp_path, ["shared-gpu"])
     limits = container(objects)["resources"]["limits"]
