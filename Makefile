@@ -60,7 +60,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/.torch
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[train,dev,traces]'
 	@touch $@ $(VENV)/.serving
 
 $(VENV)/.bulk: $(VENV)/.everything

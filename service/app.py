@@ -1,12 +1,15 @@
 """Assembles the application from its settings and a loaded checkpoint."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
+from opentelemetry.trace import TracerProvider
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -28,6 +31,7 @@ from service.inference.preprocessing import Preprocessor
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
+from service.traces import Traces
 
 _PROBLEMS = "\n".join(f"| {kind.status} | `{code}` | {kind.title} |" for code, kind in KINDS.items())
 _DESCRIPTION = f"""
@@ -44,14 +48,17 @@ Every error is a problem document (RFC 9457) with one of these codes. A path tha
 """
 
 
-def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
+def create_app(settings: Settings, recognizer: Recognizer, tracer_provider: TracerProvider | None = None) -> FastAPI:
     """Make the ASGI application; ``app.state.service`` is its :class:`~service.http.dependencies.AppState`.
+
+    Without a ``tracer_provider``, the global one makes the spans of requests, if something has configured it.
 
     Raises:
         OSError, ValueError: the API keys cannot be read.
     """
     metrics = Metrics(recognizer, stages=STAGES, codes=KINDS, deadline_seconds=settings.deadline_seconds)
     pipeline = build_pipeline(settings, recognizer, metrics)
+    traces = Traces(tracer_provider)
     keys = None if settings.api_keys_file is None else KeyFile(settings.api_keys_file, metrics.name_clients)
 
     @asynccontextmanager
@@ -73,9 +80,10 @@ def create_app(settings: Settings, recognizer: Recognizer) -> FastAPI:
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
         responses=documented("internal_error"),
-        middleware=[_request_middleware(settings, metrics)],
+        middleware=[_request_middleware(settings, metrics, traces)],
+        telemetry={**_TRACES_ONLY, "tracer_provider": tracer_provider, "exclude": _takes_no_posts},
     )
-    app.state.service = AppState(settings, metrics, pipeline, keys, Lifecycle(pipeline.engine))
+    app.state.service = AppState(settings, metrics, traces, pipeline, keys, Lifecycle(pipeline.engine))
     app.include_router(routes.router, tags=["recognition"])
     app.include_router(batch.router, tags=["recognition"])
     app.include_router(health.router, tags=["operation"])
@@ -93,7 +101,8 @@ def create_metrics_app(state: AppState) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[_request_middleware(state.settings, state.metrics)],
+        middleware=[_request_middleware(state.settings, state.metrics, state.traces)],
+        telemetry={**_TRACES_ONLY, "tracing": False},
     )
     app.state.service = state
     app.include_router(health.router)
@@ -130,10 +139,20 @@ def concurrent_batches(model_threads: int, *, on_cpu: bool) -> int:
     return 2 if on_cpu and model_threads > 1 else 1
 
 
-def _request_middleware(settings: Settings, metrics: Metrics) -> Middleware:
+# FastAPI's metrics would repeat ours, its logs have the messages of exceptions, and its exporter may delay the end.
+_TRACES_ONLY: TelemetryConfig = {"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False}
+
+
+def _takes_no_posts(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request is not traced. Its path would be in the span, so only known ones are."""
+    return scope["method"] != "POST" or scope["path"] not in (routes.PATH, batch.PATH)
+
+
+def _request_middleware(settings: Settings, metrics: Metrics, traces: Traces) -> Middleware:
     return Middleware(
         RequestMiddleware,
         metrics=metrics,
+        traces=traces,
         deadline_seconds=settings.deadline_seconds,
         max_body_bytes=max(settings.max_body_bytes, settings.max_batch_body_bytes),
         cors=_cors(settings.allowed_origins),

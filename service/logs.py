@@ -7,6 +7,7 @@ import warnings
 from typing import Literal
 
 import structlog
+from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.log_writer import LogWriter
@@ -25,6 +26,7 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> LogWriter:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_trace_id,
     ]
     renderer: Processor = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -50,6 +52,14 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> LogWriter:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it warns of is answered with 400
     return writer
+
+
+def add_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Name the trace of the request that an event belongs to, if there is one."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = trace.format_trace_id(context.trace_id)
+    return event
 
 
 def name_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
+from service import traces
 from service.log_writer import LogWriter
 from service.logs import configure_logs
 from service.runtime import gc_frozen, raise_file_limit, tune_malloc
@@ -50,13 +51,14 @@ def _serve(settings: Settings, log_writer: LogWriter) -> int:
     # OpenMP's threads would wait by spinning, on cores that decoding and the event loop need. Read when torch is first
     # imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tracer_provider = traces.provider_from_environment()
     with bind(settings.host, settings.port) as listener, _bind_metrics(settings) as metrics_listener:
         with gc_frozen():
             recognizer = load(settings)
             from service.app import create_app, create_metrics_app  # import torch, see load
 
             try:
-                app = create_app(settings, recognizer)
+                app = create_app(settings, recognizer, tracer_provider)
             except (OSError, ValueError) as error:
                 fail(f"--api-keys-file (SMNER_API_KEYS_FILE): {error}")
             log_writer.on_drop(app.state.service.metrics.log_lines_dropped.inc)
@@ -65,6 +67,7 @@ def _serve(settings: Settings, log_writer: LogWriter) -> int:
         if metrics_listener is not None:
             server.serve_metrics(server_config(metrics_app), metrics_listener)
         server.run(sockets=[listener])
+    traces.close(tracer_provider)
     return 0 if server.model_alive else 1
 
 

@@ -109,6 +109,14 @@ class _Batch:
 
     async def _answer_item(self, index: int) -> Mapping[str, Any]:
         stage_times = StageTimes()
+        result: Mapping[str, Any] = {}
+        try:
+            result = await self._answer_in_time(index, stage_times)
+        finally:  # canceled posts have stages, too
+            self._report(stage_times, code=result.get("error", {}).get("code"))
+        return result
+
+    async def _answer_in_time(self, index: int, stage_times: StageTimes) -> Mapping[str, Any]:
         deadline = self._context.deadline
         try:
             async with asyncio.timeout(deadline.seconds - deadline.elapsed), self._at_once:
@@ -120,8 +128,11 @@ class _Batch:
         except Exception as error:  # whatever one post does, the others are answered
             log.exception("unhandled exception", request_id=self._context.request_id)
             return self._failure(error)
-        finally:
-            self._state.metrics.count_stages(stage_times)
+
+    def _report(self, stage_times: StageTimes, *, code: str | None) -> None:
+        self._state.metrics.count_stages(stage_times)
+        if self._context.span is not None:
+            self._state.traces.add_post(self._context.span, stage_times, code=code)
 
     async def _recognize(self, index: int, stage_times: StageTimes) -> Mapping[str, Any]:
         item = self._items[index]

@@ -22,6 +22,7 @@ from service.inference.pipeline import Pipeline
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.settings import Settings
+from service.traces import Traces
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class AppState:
 
     settings: Settings
     metrics: Metrics
+    traces: Traces
     pipeline: Pipeline
     keys: KeyFile | None
     lifecycle: Lifecycle

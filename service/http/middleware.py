@@ -16,6 +16,7 @@ from service.http.bodies.body import announced_length
 from service.http.exception_handlers import error_response
 from service.http.request_context import RequestContext
 from service.metrics import Metrics
+from service.traces import Traces
 
 log = structlog.get_logger()
 
@@ -37,6 +38,7 @@ class RequestMiddleware:
     Args:
         app: the application.
         metrics: counts requests.
+        traces: adds the stages to the spans of requests.
         deadline_seconds: how long any request may take, its upload included.
         max_body_bytes: largest body; the connection stays open after a refusal only if the body cannot be longer.
         cors: wraps the application and the errors that it does not answer itself, so that browsers may read these, too.
@@ -47,6 +49,7 @@ class RequestMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
+        traces: Traces,
         deadline_seconds: float,
         max_body_bytes: int,
         cors: Callable[[ASGIApp], ASGIApp] = lambda app: app,
@@ -54,6 +57,7 @@ class RequestMiddleware:
         self._app = cors(app)
         self._cors = cors
         self._metrics = metrics
+        self._traces = traces
         self._deadline_seconds = deadline_seconds
         self._max_body_bytes = max_body_bytes
 
@@ -64,6 +68,7 @@ class RequestMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         given_id = Headers(scope=scope).get("x-request-id", "")
         context = RequestContext(given_id, deadline_seconds=self._deadline_seconds)
+        context.span = self._traces.begin(context.request_id, has_query=bool(scope["query_string"]))
         scope.setdefault("state", {})["context"] = context
         responder = Responder(scope, receive, send, context, max_body_bytes=self._max_body_bytes)
         scope = _with_get(scope)
@@ -103,6 +108,8 @@ class RequestMiddleware:
             stages=context.stage_times,
             code=None if route in _PROBES else context.code,  # a failed probe is not a rejected post
         )
+        if context.span is not None:
+            self._traces.add_stages(context.span, context.stage_times)
         if context.client is not None:
             self._metrics.count_client_posts(context.client, context.posts)
         log.log(

@@ -5,6 +5,8 @@ import re
 import secrets
 import time
 
+from opentelemetry.trace import Span
+
 from service.inference import stage_times
 from service.inference.deadline import Deadline
 from service.inference.stage_times import StageTimes
@@ -31,6 +33,7 @@ class RequestContext:
         self.code: str | None = None  # of the problem it was answered with
         self.client: str | None = None  # whose key it had; None where no key is needed
         self.posts = 1  # more in a batch
+        self.span: Span | None = None  # if the request is traced
         self.details: dict[str, int] = {}  # for the log
         self.timeout: asyncio.Timeout | None = None  # ends the request at the deadline
 

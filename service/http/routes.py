@@ -23,6 +23,8 @@ from service.http.schemas import FoundEntity, Info, Limits, ModelIdentity, Recog
 
 router = APIRouter()
 
+PATH = "/recognize"
+
 _DESCRIPTION = """
 Send a multipart form with the post's `text` and, if there is one, its photo as `image`:
 
@@ -52,7 +54,7 @@ an emoji. Errors are problem documents (RFC 9457) with a `code`.
 
 
 @router.post(
-    "/recognize",
+    PATH,
     summary="Named entities of a post",
     description=_DESCRIPTION,
     response_model_exclude_none=True,

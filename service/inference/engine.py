@@ -179,6 +179,8 @@ class Engine:
 
     def _run_batch(self, batch: Sequence[QueueEntry]) -> None:
         """Run a batch; if it fails, halve it until the culprit is alone, so that the other posts are answered."""
+        for entry in batch:
+            entry.batch_size = len(batch)
         try:
             answers = self._recognizer.run(self._encode_images(batch), explain=batch[0].explain)
         except Exception as error:

@@ -78,7 +78,7 @@ class Pipeline:
         try:
             entities = await asyncio.wrap_future(entry.future)
         finally:
-            stage_times.update(entry.stage_times())
+            entry.record_stages(stage_times)
         image_used = entry.post.has_image
         self.metrics.count_post(entities, image_used=image_used)
         return RecognizedPost(entities, image_used)

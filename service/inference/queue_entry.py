@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from model import Entity, Post
 from service.inference.deadline import Deadline
+from service.inference.stage_times import StageTimes
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class QueueEntry:
         request_id: identifies the post in the log.
         future: canceling it withdraws the post, unless that is running.
         started: when the model began to run the post; None before.
+        batch_size: posts in the batch that was run with it; the last one, if batches failed.
     """
 
     post: Post
@@ -27,6 +29,7 @@ class QueueEntry:
     future: Future[list[Entity]] = field(default_factory=Future)
     enqueued: float = field(default_factory=time.monotonic)
     started: float | None = None
+    batch_size: int | None = None
 
     @property
     def tokens(self) -> int:
@@ -60,9 +63,10 @@ class QueueEntry:
         self.started = time.monotonic()
         return True
 
-    def stage_times(self) -> dict[str, float]:
-        """Seconds in the stages that the post has reached; the last one counts up to now."""
+    def record_stages(self, times: StageTimes) -> None:
+        """Record the stages that the post has reached; the last one counts up to now."""
         now = time.monotonic()
-        if self.started is None:
-            return {"queue": now - self.enqueued}
-        return {"queue": self.started - self.enqueued, "model": now - self.started}
+        times.record("queue", self.enqueued, now if self.started is None else self.started)
+        if self.started is not None:
+            times.record("model", self.started, now)
+            times.batch_size = self.batch_size

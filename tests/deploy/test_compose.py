@@ -11,7 +11,7 @@ from service.inference.engine import _STOP_SECONDS
 from service.settings import Settings
 from tests.deploy.conftest import DOCKER, OPERATIONS, ROOT, compose, load_yaml, run, stack, venv_command
 
-SERVICES = {"smner", "smner-gpu-1", "proxy", "prometheus", "grafana", "dcgm", "train"}
+SERVICES = {"smner", "smner-gpu-1", "proxy", "prometheus", "grafana", "dcgm", "jaeger", "train"}
 REPLICAS = ("smner", "smner-gpu-1")
 GB = 10**9
 
@@ -47,7 +47,7 @@ def test_compose_reports_a_mistyped_key(tmp_path: Path) -> None:
     [
         ("none", {"smner", "proxy"}),
         ("gpu-1", {"smner", "smner-gpu-1", "proxy"}),
-        ("monitoring", {"smner", "proxy", "prometheus", "grafana", "dcgm"}),
+        ("monitoring", {"smner", "proxy", "prometheus", "grafana", "dcgm", "jaeger"}),
         ("training", {"smner", "proxy", "train"}),
     ],
 )

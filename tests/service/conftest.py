@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from opentelemetry.trace import TracerProvider
 from transformers import BertConfig
 
 from model import SMNER, Entity, Post, Recognizer, SMNERConfig, SMNERProcessor
@@ -194,9 +195,11 @@ def client(shared: Running) -> httpx.Client:
 
 
 @contextmanager
-def serving(recognizer: Recognizer, *, wait: bool = True, **overrides: Any) -> Iterator[Running]:
+def serving(
+    recognizer: Recognizer, *, wait: bool = True, tracer_provider: TracerProvider | None = None, **overrides: Any
+) -> Iterator[Running]:
     settings = Settings(**{**SMALL_LIMITS, "port": 0, **overrides})
-    app = create_app(settings, recognizer)
+    app = create_app(settings, recognizer, tracer_provider)
     state: AppState = app.state.service
     listener = metrics_listener = bind(settings.host, settings.port)
     server = Server(state, server_config(app), address=url_of(listener))

@@ -24,11 +24,11 @@ class Stuck(io.StringIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self.writing, self.read = threading.Event(), threading.Event()
+        self.writing, self.let_go = threading.Event(), threading.Event()
 
     def write(self, text: str) -> int:
         self.writing.set()
-        assert self.read.wait(20)
+        assert self.let_go.wait(20)
         return super().write(text)
 
 
@@ -36,7 +36,7 @@ class Stuck(io.StringIO):
 def stuck() -> Iterator[Stuck]:
     stream = Stuck()
     yield stream
-    stream.read.set()
+    stream.let_go.set()
 
 
 def test_lines_are_written_in_their_order() -> None:
@@ -58,7 +58,7 @@ def test_blocked_stream_delays_no_line(stuck: Stuck) -> None:
     writer.on_drop(counted.append)
     writer.write("dropped\n")
     assert counted == [1, 1]
-    stuck.read.set()
+    stuck.let_go.set()
     writer.close()
     assert stuck.getvalue() == "being written\nwaits\nwaits, too\n"
 
@@ -71,7 +71,7 @@ def test_dropped_lines_are_told_afterwards(stuck: Stuck, monkeypatch: pytest.Mon
     assert stuck.writing.wait(10)
     for _ in range(4):
         writer.write("a line\n")
-    stuck.read.set()
+    stuck.let_go.set()
     eventually(lambda: told != [])
     assert told == [{"lines": 3}]
 

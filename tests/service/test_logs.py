@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import pytest
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from service.logs import configure_logs
 
@@ -57,6 +59,18 @@ def test_console_format_is_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     line = capsys.readouterr().err
     assert "request" in line
     assert not line.startswith("{")
+
+
+def test_events_of_a_traced_request_name_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    writer = configure_logs("json")
+    context = SpanContext(0xABC, 0xDEF, is_remote=True)
+    with trace.use_span(NonRecordingSpan(context)):
+        structlog.get_logger().info("request")
+        logging.getLogger("asyncio").warning("slow")
+    structlog.get_logger().info("untraced")
+    writer.close()
+    traces = [json.loads(line).get("trace_id") for line in capsys.readouterr().err.splitlines()]
+    assert traces == [f"{0xABC:032x}", f"{0xABC:032x}", None]
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
