@@ -88,6 +88,9 @@ ENTRYPOINT ["smner-recognize"]
 
 # ---- docker build --target service
 FROM runtime AS service
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=cyclonedx,source=/opt/cyclonedx,target=/opt/cyclonedx \
+    sh /opt/build/install.sh traces
 COPY docker/healthcheck.py /opt/healthcheck.py
 # A checkpoint has all that serving needs; nothing is downloaded at run time.
 ENV SMNER_HOST=0.0.0.0 \

@@ -110,7 +110,7 @@ def test_every_install_is_constrained_and_cached() -> None:
     assert ["--no-build-isolation" in command for command in code] == [True]
     assert "--constraint constraints.txt setuptools\n" in STAGES["application"]
     others = [command for command in installs if command not in code]
-    assert len(others) == 6
+    assert len(others) == 7
     for command in others:
         assert "--constraint" in command or "install.sh" in command
         assert command.startswith("--mount=type=cache,target=/root/.cache/pip ")
@@ -139,7 +139,8 @@ def with_all_they_need(wanted: list[Requirement]) -> set[str]:
 
 
 def test_constraints_cover_all_transitive_dependencies() -> None:
-    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]]
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["train"], *extras["traces"]]
     assert with_all_they_need(list(map(Requirement, lines))) - set(pins(CONSTRAINTS)) == set()
 
 
@@ -175,4 +176,5 @@ def test_code_and_revision_come_last(name: str) -> None:
 def test_bill_of_materials_lists_what_was_installed() -> None:
     assert INSTALL.index(" install ") < INSTALL.index("cyclonedx-py environment") < INSTALL.index("/opt/sbom.cdx.json")
     runs = re.findall(r"^ +sh /opt/build/install\.sh(.*?)(?: \\)?$", DOCKERFILE, re.MULTILINE)
-    assert [extras.split() for extras in runs] == [[], ["train"], ["bulk", "s3", "kuberay"]]
+    assert [extras.split() for extras in runs] == [[], ["train"], ["bulk", "s3", "kuberay"], ["traces"]]
+    assert {extra for extras in runs for extra in extras.split()} <= set(PROJECT["optional-dependencies"])

@@ -158,7 +158,8 @@ def test_every_port_is_one_of_the_container(tmp_path: Path) -> None:
     asked += [endpoint["port"] for endpoint in objects["PodMonitor", "smner"]["spec"]["podMetricsEndpoints"]]
     asked += [port["port"] for rule in objects["NetworkPolicy", "smner"]["spec"]["ingress"] for port in rule["ports"]]
     assert len(asked) == 4
-    assert set(asked) <= named
+    assert set(asked) == named == {"http", "metrics"}
+    assert settings(objects)["SMNER_METRICS_PORT"] == str(container(objects)["ports"][1]["containerPort"])
 
 
 def test_network_policy_lets_nothing_out(base: Objects) -> None:
@@ -278,7 +279,7 @@ def test_documented_scrape_job_matches_the_alerts(tmp_path: Path) -> None:
     (job,) = documented("**Without the Prometheus operator**")
     assert job["job_name"] == "smner"
     assert job["relabel_configs"][0]["regex"] == LABELS["app.kubernetes.io/name"]
-    assert job["relabel_configs"][1]["regex"] == "http"
+    assert job["relabel_configs"][1]["regex"] == "metrics"
     assert job.pop("kubernetes_sd_configs") == [{"role": "pod"}]  # Debian's promtool is built without it
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": [job]}), "utf-8")
     done = run(system_command("promtool"), "check", "config", tmp_path / "prometheus.yml")
