@@ -4,7 +4,8 @@
 # Beside the replicas that run, a new one starts with the image and checkpoint that docker-compose.yml and .env name now.
 # Once the proxy sends it posts, an old one stops. If a new one does not become ready, it is removed, the script fails
 # and the others keep serving.
-# Set COMPOSE if the command is more than `docker compose`, for example with more files.
+# For smner-gpu-1 put COMPOSE_PROFILES=gpu-1 into .env. Set COMPOSE if the command is more than `docker compose`, for
+# example with more files.
 set -eu
 compose=${COMPOSE:-docker compose}
 docker=${DOCKER:-docker}

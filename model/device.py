@@ -94,7 +94,8 @@ def _cuda_works() -> bool:
         works = torch.cuda.is_available()
     if not works and torch.cuda.device_count() > 0:  # it asks the driver, not CUDA
         reason = str(caught[-1].message).strip().split("\n")[0] if caught else "CUDA is not available"
-        warnings.warn(f"torch cannot use the GPU, so the model runs on the CPU: {reason}", stacklevel=3)
+        # of this line, so that it is said once, whoever calls
+        warnings.warn(f"torch cannot use the GPU, so the model runs on the CPU: {reason}", stacklevel=1)
     return works
 
 
