@@ -53,7 +53,7 @@ def main() -> int:
             report=report,
         )
         scenarios.compare_throughput(bench)
-        with running(bench.server()) as port:
+        with running(bench.server()) as (port, _):
             scenarios.compare_lone_request(bench, port)
             scenarios.compare_answers(bench, port)
             scenarios.compare_batches(bench, port)

@@ -102,7 +102,7 @@ def main() -> int:
     options = parser.parse_args()
     posts = load_posts(options.posts).posts
     print("| beside the lone client | posts | p50 ms | p99 ms | the others' posts/s |\n| --- | --- | --- | --- | --- |")
-    with running(smner(options.checkpoint.resolve(), "cpu", cache_mb=0)) as port:
+    with running(smner(options.checkpoint.resolve(), "cpu", cache_mb=0)) as (port, _):
         for name, others, ask in (
             ("nobody", 0, _ask_lone),
             ("1 client with batches of 32", 1, _ask_batch),

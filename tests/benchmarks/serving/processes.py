@@ -78,7 +78,7 @@ def _serving(way: Way, checkpoint: Path) -> Iterator[int]:
         "/health/ready",
     )
     with ExitStack() as stack:
-        ports = [stack.enter_context(running(system)) for _ in range(way.processes)]
+        ports = [stack.enter_context(running(system)).port for _ in range(way.processes)]
         yield stack.enter_context(proxy(ports)) if way.proxied else ports[0]
 
 

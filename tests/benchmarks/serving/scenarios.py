@@ -59,6 +59,7 @@ def compare_throughput(bench: Bench) -> None:
     bench.report.notes += [f"{peer.name}: left out, {peer.needs} is not installed" for peer in others if peer.missing]
     others = [peer for peer in others if not peer.missing]
     expected = bench.direct.answers(range(bench.posts.checked))
+    event_loop: list[float] = []  # milliseconds a post; decoding and the network have threads of their own
     for turn in range(bench.rounds):
         _say(f"round {turn + 1} of {bench.rounds}")
         for size in _BATCH_SIZES:
@@ -67,13 +68,18 @@ def compare_throughput(bench: Bench) -> None:
                 row.rates.append(direct.rate(size, bench.seconds))
                 _say(f"{row.system}, {row.load}: {row.rates[-1]:.1f} posts/s")
         for system in (ours, *others):
-            with running(system) as port:
+            with running(system) as server:
                 if turn == 0:
-                    differing = count_differing(expected, _ask_alone(bench, port))
+                    differing = count_differing(expected, _ask_alone(bench, server.port))
                     bench.report.figure(f"posts that {system.name} answers unlike recognize", differing, at_most=0)
                 for clients in bench.clients:
-                    load = Load(port=port, clients=clients, seconds=bench.seconds)
-                    bench.measure(system.name, _clients(clients), load)
+                    load = Load(port=server.port, clients=clients, seconds=bench.seconds)
+                    before = server.event_loop_seconds()
+                    sent = bench.measure(system.name, _clients(clients), load).outcomes.total()
+                    if system is ours and clients == 32:
+                        event_loop.append(1000 * (server.event_loop_seconds() - before) / sent)
+    if event_loop:
+        bench.report.figure("ms of the event loop's processor time a post, 32 clients", median(event_loop), at_most=0.6)
     bench.report.ceiling, in_float32 = (
         max(bench.report.row(name, f"batches of {size}").rate for size in _BATCH_SIZES) for name in (_CEILING, _FLOAT32)
     )
@@ -155,7 +161,7 @@ def measure_overload(bench: Bench, port: int) -> None:
 def compare_repeated_images(bench: Bench) -> None:
     """Compare loads where half of the images or none are repeated, on a server with an image cache."""
     labels = {0.0: "32 clients, cache, new images", 0.5: "32 clients, cache, half repeated"}
-    with running(bench.server(cache_mb=256)) as port:
+    with running(bench.server(cache_mb=256)) as (port, _):
         for _ in range(bench.rounds):
             for share, label in labels.items():
                 bench.measure(_OURS, label, Load(port=port, clients=32, seconds=bench.seconds, repeats=share))
@@ -166,7 +172,7 @@ def compare_repeated_images(bench: Bench) -> None:
 def measure_memory(bench: Bench, requests: int) -> None:
     """Compare a server's memory after many requests and after fewer."""
     fewer, sizes = min(1000, requests // 4), []
-    with running(bench.server()) as port:
+    with running(bench.server()) as (port, _):
         for first, last in ((0, fewer), (fewer, requests)):
             load = Load(port=port, clients=8, posts=bench.cycle(first, last))
             bench.measure(_OURS, "8 clients, for memory", load)

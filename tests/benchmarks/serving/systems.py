@@ -1,6 +1,7 @@
 """The servers that are compared, each a process on a free port of this machine."""
 
 import http.client
+import math
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 _ROOT = Path(__file__).parents[3]
 _START_SECONDS = 180.0
@@ -52,9 +54,21 @@ def peers(checkpoint: Path, device: str, threads: int) -> list[System]:
     ]
 
 
+class Server(NamedTuple):
+    """A running server."""
+
+    port: int
+    process: int
+
+    def event_loop_seconds(self) -> float:
+        """Processor time of its first thread, which has the event loop; NaN where there is no proc(5)."""
+        clock = Path(f"/proc/{self.process}/task/{self.process}/schedstat")
+        return int(clock.read_text("utf-8").split()[0]) / 1e9 if clock.is_file() else math.nan
+
+
 @contextmanager
-def running(system: System) -> Iterator[int]:
-    """Start a server, yield its port when it is ready, and stop it with all its processes."""
+def running(system: System) -> Iterator[Server]:
+    """Start a server, yield it when it is ready, and stop it with all its processes."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -66,7 +80,7 @@ def running(system: System) -> Iterator[int]:
         )
         try:
             _wait_until_ready(system, process, port)
-            yield port
+            yield Server(port, process.pid)
         except BaseException:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _SHOWN_BYTES))
             sys.stderr.write(log.read().decode(errors="replace"))
