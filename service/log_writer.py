@@ -42,7 +42,7 @@ class LogWriter:
         if self._waiting.qsize() < self._max_lines:
             self._waiting.put(line)
         else:
-            self._drop(1)
+            self._drop()
 
     def flush(self) -> None:
         """For the handler; the thread flushes."""
@@ -52,33 +52,24 @@ class LogWriter:
         self._waiting.put(None)
         self._thread.join(seconds)
 
-    def _drop(self, lines: int) -> None:
+    def _drop(self) -> None:
         with self._counting:
-            self._dropped += lines
-            self._on_drop(lines)
+            self._dropped += 1
+            self._on_drop(1)
 
     def _run(self) -> None:
-        while (lines := self._next_lines())[-1] is not None:
-            self._write(lines)
-            self._tell_dropped()
-        self._write(lines[:-1])
-
-    def _next_lines(self) -> list[str | None]:
-        """All lines that wait, at least one; None ends them."""
-        lines = [self._waiting.get()]
-        while lines[-1] is not None and not self._waiting.empty():
-            lines.append(self._waiting.get())
-        return lines
-
-    def _write(self, lines: list[str | None]) -> None:
-        try:
-            self._stream.write("".join(line for line in lines if line is not None))
-            self._stream.flush()
-        except (OSError, ValueError):  # its reader is gone, or it is closed; the service goes on
-            self._drop(len(lines))
+        """Write one line at a time, since only short writes to a pipe are not torn apart by others (pipe(7))."""
+        for line in iter(self._waiting.get, None):
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):  # its reader is gone, or it is closed; the service goes on
+                self._drop()
+            else:
+                self._tell_dropped()
 
     def _tell_dropped(self) -> None:
-        """Log how many lines are missing, once lines can be written again."""
+        """Log how many lines are missing, now that lines can be written again."""
         dropped = self._dropped
         if dropped > self._told:
             log.warning("log lines dropped, since they were not read", lines=dropped - self._told)
