@@ -1,4 +1,7 @@
-"""API keys and the names of the clients that have them: a file of ``NAME:KEY`` lines, where ``#`` begins a comment."""
+"""API keys and the names of the clients that have them: a file of ``NAME:KEY`` lines, where ``#`` begins a comment.
+
+A line that is only a key belongs to a client called "unnamed".
+"""
 
 import hashlib
 import hmac
@@ -29,7 +32,7 @@ class KeyFile:
         on_names: called with the names of all clients, now and after each reload.
 
     Raises:
-        ValueError: the file has no key, or a line that is not ``NAME:KEY``.
+        ValueError: the file has no key, or a line that is neither ``NAME:KEY`` nor a key.
         OSError: it cannot be read.
     """
 
@@ -109,9 +112,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def _add_client(clients: dict[bytes, str], line: bytes) -> None:
     """Add the client of a line; the errors must repeat nothing of it, since a misplaced key may be anywhere."""
     name, colon, key = line.partition(b":")
-    if not colon or not _NAME.fullmatch(name):
+    if not colon:
+        name, key = b"unnamed", line
+    if not _NAME.fullmatch(name):
         raise ValueError(
-            "no NAME:KEY; the name of the client has 1 to 64 ASCII letters, digits, dots, hyphens and underscores"
+            "the name of the client before the colon has 1 to 64 ASCII letters, digits, dots, hyphens and underscores"
         )
     if not _SENDABLE.fullmatch(key):
         raise ValueError(

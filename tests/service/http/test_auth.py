@@ -64,12 +64,18 @@ def test_key_that_cannot_be_sent_is_refused(file: Path, key: str) -> None:
     assert not key or key not in str(caught.value).removeprefix(str(file))
 
 
-@pytest.mark.parametrize("line", ["good-key", "a b:good-key", "ключ:good-key", ":good-key", f"{'x' * 65}:good-key"])
-def test_line_without_a_name_is_refused(file: Path, line: str) -> None:
+@pytest.mark.parametrize("line", ["a b:good-key", "ключ:good-key", ":good-key", f"{'x' * 65}:good-key"])
+def test_line_with_a_wrong_name_is_refused(file: Path, line: str) -> None:
     file.write_text(f"app:first-key\n{line}\n", "utf-8")
-    with pytest.raises(ValueError, match=r"keys, line 2: no NAME:KEY; the name of the client has") as caught:
+    with pytest.raises(ValueError, match=r"keys, line 2: the name of the client before") as caught:
         KeyFile(file)
     assert "good-key" not in str(caught.value)
+
+
+def test_key_alone_has_an_unnamed_client(file: Path) -> None:
+    file.write_text("lone-key\nother-key\napp:first-key\n", "utf-8")
+    keys = KeyFile(file)
+    assert [keys.client(key) for key in ("lone-key", "other-key", "first-key")] == ["unnamed", "unnamed", "app"]
 
 
 def test_key_of_two_clients_is_refused(file: Path) -> None:
@@ -87,7 +93,7 @@ def test_changed_file_is_reloaded(file: Path) -> None:
     assert told == [{"app", "ann"}, {"app", "bob"}]
 
 
-@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "app:third key\n", "third-key\n"])
+@pytest.mark.parametrize("content", [None, "", "# only a comment\n", "app:third key\n", "third key\n"])
 def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> None:
     keys = KeyFile(file)
     if content is None:
