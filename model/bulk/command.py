@@ -24,13 +24,13 @@ def recognize_folder(options: argparse.Namespace, log: Log) -> Outcome:
     """
     if options.output.endswith(SUFFIXES):
         raise ValueError(f"--output {options.output}: the answers go into a folder, a file for each file of posts")
-    share = Share.parse(options.shard)
+    share, images = Share.parse(options.shard), _images(options.images)
     run = BulkRun(options.input, options.output, share, checkpoint=options.checkpoint, precision=options.precision)
     inputs, outputs = run.addresses
     job = Job(
         inputs=inputs,
         outputs=outputs,
-        images=_images(options.images),
+        images=images,
         checkpoint=_known_everywhere(options.checkpoint),
         device=options.device,
         precision=options.precision,
@@ -59,7 +59,7 @@ def _images(address: str | None) -> str | None:
         return None
     folder = Folder(address)
     with reaching(address):
-        found = folder.fs.isdir(folder.root)
+        found = folder.fs.exists(folder.root) or address.startswith("http")  # where folders need not exist
     if not found:
         raise FileNotFoundError(f"--images {address}: there is no such folder")
     return folder.address

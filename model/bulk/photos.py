@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from fsspec.asyn import sync
 
@@ -44,18 +45,29 @@ class Photos:
         address = self._folder.fs.unstrip_protocol(path)
         for wait in (*WAITS, None):
             try:
-                return self._read_once(path)
+                # one request, unlike asking for the size first
+                return bytes(self._ask("cat_file", path, start=0, end=MAX_IMAGE_BYTES + 1))
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"there is no photo {address}") from error
             except Exception as error:  # every store has errors of its own
+                if self._is_empty(path):
+                    raise BrokenPost(f"the photo {address} is empty") from error
                 if wait is None:
                     problem = f"{type(error).__name__}: {error}".removesuffix(": ")
                     raise StoreUnavailable(f"{address} cannot be read: {problem}") from error
                 time.sleep(wait)
         raise AssertionError
 
-    def _read_once(self, path: str) -> bytes:
-        fs, most = self._folder.fs, MAX_IMAGE_BYTES + 1
+    def _is_empty(self, path: str) -> bool:
+        """Of which S3 and HTTP cannot give the first bytes."""
+        try:
+            return bool(self._ask("size", path) == 0)
+        except Exception:  # noqa: BLE001 the error of the photo is told instead
+            return False
+
+    def _ask(self, method: str, path: str, **options: int) -> Any:
+        """Call a method of the store, with a time limit if it is an asynchronous one."""
+        fs = self._folder.fs
         if fs.async_impl:
-            return bytes(sync(fs.loop, fs._cat_file, path, start=0, end=most, timeout=TIMEOUT_SECONDS))
-        return bytes(fs.cat_file(path, start=0, end=most))
+            return sync(fs.loop, getattr(fs, f"_{method}"), path, timeout=TIMEOUT_SECONDS, **options)
+        return getattr(fs, method)(path, **options)

@@ -28,10 +28,13 @@ class Slow(AsyncFileSystem):  # type: ignore[misc]
         if Slow.failures:
             Slow.failures -= 1
             raise ConnectionError("reset by peer")
+        if "empty" in path:
+            raise OSError("the requested range cannot be satisfied")
         return b"photo"
 
     async def _info(self, path: str, **_: Any) -> dict[str, Any]:
-        return {"name": path, "type": "directory", "size": 0}
+        await asyncio.sleep(Slow.seconds)
+        return {"name": path, "type": "file", "size": 0 if "empty" in path else 5}
 
 
 @pytest.fixture
@@ -64,6 +67,12 @@ def test_a_store_that_never_answers_ends_the_run(store: Photos) -> None:
 def test_a_missing_photo_is_its_posts_error(store: Photos) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no photo slow://photos/missing\.jpg"):
         store("missing.jpg")
+
+
+def test_an_empty_photo_is_no_outage(store: Photos) -> None:
+    """S3 and HTTP answer the request for its first bytes with an error."""
+    with pytest.raises(BrokenPost, match=r"the photo slow://photos/empty\.jpg is empty"):
+        store("empty.jpg")
 
 
 def test_a_photo_elsewhere_is_not_read(store: Photos) -> None:

@@ -161,3 +161,28 @@ def test_a_killed_driver_is_followed_by_another(
     assert {path: path.stat().st_mtime_ns for path in answered} == answered
     assert contents(output) == single_process(posts, tmp_path / "whole", tiny_checkpoint)
     assert not list(output.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "resources"),
+    [
+        ([{"CPU": 16.0, "GPU": 1.0}] * 4, 4, {"num_cpus": 16, "num_gpus": 1.0}),
+        ([{"CPU": 16.0, "GPU": 1.0}] * 4, 16, {"num_cpus": 4, "num_gpus": 0.25}),
+        ([{"CPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}], 8, {"num_cpus": 8, "num_gpus": 1.0}),
+        ([{"CPU": 8.0}, {"CPU": 4.0}], 3, {"num_cpus": 4}),
+        ([{"CPU": 2.0}], 8, {"num_cpus": 1}),
+        ([{"memory": 1.0}, {"CPU": 2.0}], 1, {"num_cpus": 2}),
+    ],
+)
+def test_actors_share_cores_and_gpus(nodes: list[dict[str, float]], actors: int, resources: dict[str, float]) -> None:
+    from model.bulk.ray_engine import actor_resources
+
+    assert actor_resources(nodes, actors) == resources
+
+
+def test_each_gpu_gets_an_actor() -> None:
+    """Without GPUs, each four cores do; and each node, if it has fewer."""
+    from model.bulk.ray_engine import default_actors
+
+    assert default_actors([{"CPU": 8.0}, {"CPU": 64.0, "GPU": 8.0}]) == 8
+    assert default_actors([{"CPU": 8.0}, {"CPU": 2.0}, {"memory": 1.0}]) == 3
