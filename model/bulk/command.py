@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from model.bulk.addresses import SUFFIXES
@@ -24,6 +25,8 @@ def recognize_folder(options: argparse.Namespace, log: Log) -> Outcome:
     """
     if options.output.endswith(SUFFIXES):
         raise ValueError(f"--output {options.output}: the answers go into a folder, a file for each file of posts")
+    if options.ray is not None and find_spec("ray") is None:
+        raise ValueError(f"--ray {options.ray} needs the extra smner[bulk]")
     share, images = Share.parse(options.shard), _images(options.images)
     run = BulkRun(options.input, options.output, share, checkpoint=options.checkpoint, precision=options.precision)
     inputs, outputs = run.addresses
@@ -46,10 +49,8 @@ def _here(run: BulkRun, job: Job, log: Log) -> Outcome:
 
 
 def _on_ray(run: BulkRun, job: Job, options: argparse.Namespace, log: Log) -> Outcome:
-    try:
-        from model.bulk.ray_engine import RayEngine, cluster
-    except ImportError as error:
-        raise ValueError(f"--ray needs the extra smner[bulk]: {error}") from error
+    from model.bulk.ray_engine import RayEngine, cluster  # which takes seconds, and need not be installed
+
     with cluster(options.ray):
         return run.answer(RayEngine(job, revision=run.revision, actors=options.actors).run, log)
 

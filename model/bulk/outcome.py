@@ -25,26 +25,32 @@ class Outcome:
 
     def note(self, event: Event, report: ProgressReport) -> None:
         """Take what happened into account, and show it."""
-        part = event.part
-        if isinstance(event, Progress):
-            self._begun[part] = self._begun.get(part, Counts()) + event.counts
-            report.update(event.counts)
-        elif isinstance(event, Restarted):
-            self._begun.pop(part, None)
-            report.say(f"what answered {part.source} has died; the file is begun again")
-        elif isinstance(event, Finished) and event.error is not None:
-            self._begun.pop(part, None)
-            self.errors.append(event.error)
-            report.say(event.error)
-        else:
-            self.answered[part] = self._begun.pop(part, Counts())
-            report.update(Counts(), files=1)
+        match event:
+            case Progress(part, counts):
+                self._begun[part] = self._begun.get(part, Counts()) + counts
+                report.update(counts)
+            case Finished(part, None):
+                self.answered[part] = self._begun.pop(part, Counts())
+                report.update(Counts(), files=1)
+            case Finished(part, str(error)):
+                self._begun.pop(part, None)
+                self.errors.append(error)
+                report.say(error)
+            case Restarted(part):
+                self._begun.pop(part, None)
+                report.say(f"what answered {part.source} has died; the file is begun again")
+            case _:
+                report.update(Counts())
 
     def __str__(self) -> str:
-        posts = self.counts.posts - self.counts.failed
-        sentence = f"{posts:,} {'post' if posts == 1 else 'posts'} answered, {self.counts.failed:,} failed"
+        answered = _number(self.counts.posts - self.counts.failed, "post")
+        sentence = f"{answered} answered, {self.counts.failed:,} failed"
         if self.errors:
-            sentence += f"; {len(self.errors):,} files not answered, of which the first: {self.errors[0]}"
+            sentence += f"; {_number(len(self.errors), 'file')} not answered, of which the first: {self.errors[0]}"
         elif self.left:
-            sentence += f"; {self.left:,} files are left to other shards"
+            sentence += f"; {_number(self.left, 'file')} left to other shards"
         return sentence
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -104,7 +104,7 @@ def _batch(lines: Sequence[PreparedLine], answers: Sequence[Sequence[Entity]]) -
         "text": pyarrow.array([post and post.source for post in posts], pyarrow.string()),
         "entities": pyarrow.array(entities, pyarrow.list_(_ENTITY)),
         "image_used": pyarrow.array([post and post.has_image for post in posts], pyarrow.bool_()),
-        "error": pyarrow.array([line.post if isinstance(line.post, str) else None for line in lines], pyarrow.string()),
+        "error": pyarrow.array([_error(line) for line in lines], pyarrow.string()),
     }
     return pyarrow.RecordBatch.from_pydict(columns)
 
@@ -114,6 +114,11 @@ def _ids(lines: Sequence[PreparedLine]) -> pyarrow.Array:
     if lines and isinstance(lines[0].id, pyarrow.Scalar):
         return pyarrow.array([line.id for line in lines], lines[0].id.type)
     return pyarrow.nulls(len(lines), pyarrow.string())
+
+
+def _error(line: PreparedLine) -> str | None:
+    """What is wrong with a post; the names of files in it need not be UTF-8."""
+    return line.post.encode(errors="backslashreplace").decode() if isinstance(line.post, str) else None
 
 
 def _entity(entity: Entity) -> dict[str, Any]:

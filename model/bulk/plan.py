@@ -12,7 +12,7 @@ from pyarrow import parquet
 from model.bulk.addresses import SUFFIXES, fixed_folder, is_parquet, is_pattern
 from model.bulk.stores import Folder, reaching, resolve, version_of
 
-PART_ROWS = 20_000  # half a minute on a GPU, a few minutes on two cores: what may be lost when a machine is
+PART_ROWS = 20_000  # some minutes of work on a few cores: what is lost with a machine
 _SMALL_BYTES = 2**22  # has not that many rows, or they take seconds each; so its footer need not be read
 _READERS = 16  # of footers, since each is a round trip
 
@@ -56,7 +56,10 @@ def find_inputs(address: str) -> tuple[Folder, list[InputFile]]:
     """
     fs, path = resolve(address)
     with reaching(address):
-        root, found = _list(fs, path)
+        try:
+            root, found = _list(fs, path)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{address}: there is no such file or folder") from error
     folder = Folder(fs.unstrip_protocol(root))
     files = [
         InputFile(name.removeprefix(f"{folder.root}/"), int(info.get("size") or 0), version_of(info))

@@ -13,7 +13,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from model.bulk.plan import Part
-from model.bulk.worker import Event, Finished, Job, Restarted, Worker
+from model.bulk.worker import Event, Finished, Idle, Job, Restarted, Worker
 from model.errors import InvalidCheckpoint, SMNERError
 from model.recognizer import Recognizer
 
@@ -72,6 +72,8 @@ class RayEngine:
         try:
             while self._waiting or self._busy:
                 ready, _ = ray.wait([*self._starting, *self._busy], timeout=_POLL_SECONDS)
+                if not ready:
+                    yield Idle()
                 for found in ready:
                     yield from self._take(found)
         except RayTaskError as error:
@@ -122,11 +124,11 @@ class RayEngine:
         except StopIteration:
             del self._busy[found]
             self._assign(actor)
-        except RayTaskError:  # its own error; all others are those of processes, nodes and networks
-            raise
         except RayError as error:
+            if isinstance(error, RayTaskError) and isinstance(error.cause, SMNERError | OSError):
+                raise  # any other actor would meet the same; but not a broken GPU, or a bug that this file has found
             del self._busy[found]
-            ray.kill(actor)  # if it is only out of reach
+            ray.kill(actor)
             yield self._bury(part, error)
             if self._waiting:
                 self._start()
@@ -134,7 +136,9 @@ class RayEngine:
     def _bury(self, part: Part, error: RayError) -> Event:
         self._deaths[part] += 1
         if self._deaths[part] == _MAX_DEATHS:
-            return Finished(part, f"{part.source} was given up: {_MAX_DEATHS} actors died of it; {_first_line(error)}")
+            return Finished(
+                part, f"{part.source} was given up: {_MAX_DEATHS} actors died of it; {_first_line(_cause(error))}"
+            )
         self._waiting.append(part)
         return Restarted(part)
 
@@ -182,9 +186,11 @@ def actor_resources(nodes: Sequence[Mapping[str, float]], actors: int) -> dict[s
     return {"num_cpus": max(1, int(min(cores))), "num_gpus": 1 / on_each}
 
 
-def _cause(error: RayTaskError) -> Exception:
-    """What an actor raised, if callers know what to do with it."""
-    cause = error.cause
+def _cause(error: RayError) -> Exception:
+    """What an actor raised, without the trace of its process, if that is why there is an error."""
+    cause = getattr(error, "cause", None)
+    if not isinstance(cause, Exception):
+        return error
     return cause if isinstance(cause, SMNERError | OSError | ValueError) else RuntimeError(_first_line(cause))
 
 

@@ -62,7 +62,12 @@ class Restarted:
     part: Part
 
 
-Event = Progress | Finished | Restarted
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing has happened for a second."""
+
+
+Event = Progress | Finished | Restarted | Idle
 
 
 class Worker:

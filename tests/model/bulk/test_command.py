@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from io import StringIO
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_the_status_counts_posts_and_files(
     assert any("smner-recognize: 2 of 2 files, 6 posts, " in line for line in log)
     (posts / "c.parquet").write_bytes(b"nothing")
     assert main([*command, *files]) == 2
-    assert "; 1 files not answered, of which the first: " in capfd.readouterr().err.splitlines()[-1]
+    assert "; 1 file not answered, of which the first: " in capfd.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,7 @@ def test_the_status_counts_posts_and_files(
         ),
         (["--input", "{posts}", "--output", "a", "--images", "absent"], "--images absent: there is no such folder"),
         (["--input", "nowhere://posts/", "--output", "a"], "nowhere"),
+        (["--input", "absent.parquet", "--output", "a"], "absent.parquet: there is no such file or folder"),
     ],
 )
 def test_a_folders_mistake_is_one_line(
@@ -80,6 +82,13 @@ def test_a_folders_mistake_is_one_line(
     assert main([*command, *(argument.format(posts=posts) for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+    assert not Path("a").exists()
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_ray_is_asked_for_by_name(command: list[str], posts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--input", str(posts), "--output", "a", "--ray", "auto"]) == 2
+    assert capsys.readouterr().err == "smner-recognize: --ray auto needs the extra smner[bulk]\n"
     assert not Path("a").exists()
 
 

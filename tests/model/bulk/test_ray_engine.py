@@ -139,7 +139,7 @@ def test_dead_actors_and_nodes_cost_no_post(
     cluster.remove_node(next(node for node in cluster.list_all_nodes() if not node.head), allow_graceful=False)
     printed, log = child.communicate(timeout=120)
     assert (child.returncode, printed) == (2, "")
-    assert "5,500 posts answered, 0 failed; 1 files not answered, of which the first: crash.jsonl was given up" in log
+    assert "5,500 posts answered, 0 failed; 1 file not answered, of which the first: crash.jsonl was given up" in log
     assert "_SUMMARY.json" not in contents(output)
     (posts / "crash.jsonl").unlink()
     assert single_process(posts, output, tiny_checkpoint) == whole
