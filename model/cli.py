@@ -46,7 +46,7 @@ run goes on after them; "line" and "digest" tell that these are answers to the s
 exit status:
   0    every post has been answered
   1    some posts have an error instead
-  2    nothing could be done, or the run had to stop; one line says why
+  2    nothing could be done, the run had to stop, or a folder's file could not be answered; one line says why
   130  interrupted; the same command goes on
   141  nobody reads the output any more
 """
@@ -88,7 +88,10 @@ def arguments() -> argparse.ArgumentParser:
         "--ray", metavar="ADDRESS", help="on a Ray cluster: local starts one here, auto finds one, or HOST:PORT"
     )
     folders.add_argument(
-        "--actors", type=_count, metavar="N", help="how many at once on Ray (default: one a GPU, or one a four cores)"
+        "--actors",
+        type=_count,
+        metavar="N",
+        help="how many work at once on Ray (default: one per GPU; without GPUs, one per four cores)",
     )
     return parser
 
