@@ -1,5 +1,7 @@
 """Whole folders with ``smner-recognize``."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -117,19 +119,24 @@ def test_a_terminal_shows_one_line(
 
 
 def test_a_killed_command_goes_on(command: list[str], tmp_path: Path, start: Start) -> None:
-    """The same, byte for byte, as if nothing had happened."""
+    """The same, byte for byte, as if nothing had happened; one that is interrupted leaves nothing half."""
     for i in range(12):
         write_lines(tmp_path / "posts" / f"{i:02}.jsonl", some_posts(100, 100 * i))
 
     def run(output: str) -> BaseProcess:
         return start(lambda: main([*command, "--input", str(tmp_path / "posts"), "--output", str(tmp_path / output)]))
 
-    child = run("answers")
-    while not list((tmp_path / "answers").glob("[!_.]*")):
-        assert child.is_alive()
-        time.sleep(0.01)
-    child.kill()
-    child.join()
+    answers = tmp_path / "answers"
+    for name in (signal.SIGINT, signal.SIGKILL):
+        before = len(list(answers.glob("[!_.]*")))
+        child = run("answers")
+        while len(list(answers.glob("[!_.]*"))) == before:
+            assert child.is_alive()
+            time.sleep(0.01)
+        os.kill(child.pid or 0, name)
+        child.join()
+        if name == signal.SIGINT:
+            assert not list(answers.glob(".*"))
     assert len(contents(tmp_path / "answers")) < 12
     for output in ("answers", "whole"):
         run(output).join()
