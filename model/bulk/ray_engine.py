@@ -186,7 +186,7 @@ def actor_resources(nodes: Sequence[Mapping[str, float]], actors: int) -> dict[s
     return {"num_cpus": max(1, int(min(cores))), "num_gpus": 1 / on_each}
 
 
-def _cause(error: RayError) -> Exception:
+def _cause(error: Exception) -> Exception:
     """What an actor raised, without the trace of its process, if that is why there is an error."""
     cause = getattr(error, "cause", None)
     if not isinstance(cause, Exception):

@@ -110,9 +110,10 @@ def test_a_terminal_shows_one_line(
     command: list[str], posts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is written over, and then the sentence that a log ends with, too."""
-    monkeypatch.setattr(sys, "stderr", Screen())
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
     main([*command, "--input", str(posts), "--output", str(tmp_path / "answers")])
-    bar, last = str(sys.stderr.getvalue()).splitlines()[-2:]  # type: ignore[attr-defined]
+    bar, last = screen.getvalue().splitlines()[-2:]
     assert "2/2" in bar
     assert "6 posts, " in bar
     assert last == "smner-recognize: 5 posts answered, 1 failed"

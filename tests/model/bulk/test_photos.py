@@ -13,7 +13,7 @@ from model.errors import StoreUnavailable
 from model.post_files.post_fields import BrokenPost
 
 
-class Slow(AsyncFileSystem):  # type: ignore[misc]
+class Slow(AsyncFileSystem):
     """A store that answers late, or only at another try."""
 
     protocol = "slow"
