@@ -15,7 +15,7 @@ from transformers.utils import logging
 from model.bulk.addresses import names_a_folder
 from model.device import Precision
 from model.display.attention_figure import PANEL, check_figure_path, draw_attention, save_figure
-from model.display.marked_text import escape_json, visible
+from model.display.marked_text import escape_json, harmless
 from model.display.terminal import show
 from model.entities import Entity
 from model.errors import SMNERError
@@ -225,7 +225,7 @@ def _discard_output() -> None:
 
 
 def _report(message: str) -> None:
-    print(f"smner-recognize: {visible(' '.join(message.split()))}", file=sys.stderr)
+    print(f"smner-recognize: {harmless(' '.join(message.split()))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

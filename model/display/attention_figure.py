@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from model.display.fonts import fit_lines, font_for
 from model.display.heat_map import color_bar, lay_over
-from model.display.marked_text import label, visible
+from model.display.marked_text import harmless, label
 from model.display.type_colors import type_color
 from model.entities import Attention, Entity
 
@@ -55,7 +55,7 @@ def draw_attention(text: str, entities: Sequence[Entity], photo: Image.Image) ->
     panels = _panels(shown[:_MAX_ENTITIES], _enlarged(photo))
     columns = max(2, -(-len(panels) // -(-len(panels) // _COLUMNS)))  # rows of about the same length
     width = columns * PANEL + (columns - 1) * _GAP
-    parts = [_text(visible(text)[:_MAX_CHARACTERS], width, _LARGE, lines=_MAX_LINES)]
+    parts = [_text(harmless(text)[:_MAX_CHARACTERS], width, _LARGE, lines=_MAX_LINES)]
     parts += [_row(panels[first : first + columns], width) for first in range(0, len(panels), columns)]
     parts.append(_legend(shown, width) if shown else _text("no entities", width, _LARGE))
     if len(shown) > _MAX_ENTITIES:
@@ -80,7 +80,7 @@ def _panel(
     photo: Image.Image, title: str, entity: Entity | None = None, attention: Attention | None = None
 ) -> Image.Image:
     """A photo over its title and, of an entity, its type and where its attention went."""
-    parts = [photo, _text(" ".join(visible(title).split()), PANEL, _LARGE, lines=2)]
+    parts = [photo, _text(" ".join(harmless(title).split()), PANEL, _LARGE, lines=2)]
     if entity is not None and attention is not None:
         parts.append(_chip(label(entity), type_color(entity.entity_group).hex))
         whole = round(100 * attention.overall)

@@ -37,19 +37,19 @@ def cut(text: str, entities: Iterable[MarkedSpan]) -> Iterator[Piece]:
     position = 0
     for entity in sorted(entities, key=lambda entity: entity.start):
         if entity.start > position:
-            yield Piece(visible(text[position : entity.start]))
-        yield Piece(visible(text[entity.start : entity.end]), entity)
+            yield Piece(harmless(text[position : entity.start]))
+        yield Piece(harmless(text[entity.start : entity.end]), entity)
         position = entity.end
     if position < len(text):
-        yield Piece(visible(text[position:]))
+        yield Piece(harmless(text[position:]))
 
 
 def label(entity: MarkedSpan) -> str:
     """The type and the score, as in ``PER 0.98``."""
-    return f"{visible(entity.entity_group)} {entity.score:.2f}"
+    return f"{harmless(entity.entity_group)} {entity.score:.2f}"
 
 
-def visible(text: str) -> str:
+def harmless(text: str) -> str:
     """Replace what would be obeyed instead of shown: ESC by its picture ␛, others by their number."""
     return _HARMFUL.sub(_shown, text.replace("\r\n", "\n"))
 

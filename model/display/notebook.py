@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from model.display.marked_text import MarkedSpan, cut, label, visible
+from model.display.marked_text import MarkedSpan, cut, harmless, label
 from model.display.type_colors import type_color
 
 _POST = '<div dir="auto" style="white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.8">{}</div>'
@@ -20,7 +20,7 @@ def marked_html(text: str, entities: Iterable[MarkedSpan]) -> str:
 
 def entity_html(word: str, entity: MarkedSpan) -> str:
     """One entity, marked."""
-    return _html(visible(word), entity)
+    return _html(harmless(word), entity)
 
 
 def _html(shown: str, entity: MarkedSpan | None) -> str:

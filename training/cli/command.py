@@ -7,7 +7,7 @@ from functools import wraps
 
 from tqdm import tqdm
 
-from model.display.marked_text import visible
+from model.display.marked_text import harmless
 from model.errors import SMNERError
 
 
@@ -33,7 +33,7 @@ def command(
                 message, status = "interrupted" + (advice and f"; {advice}"), 130
             else:
                 return 0
-            tqdm.write(f"{name}: {visible(message)}", file=sys.stderr)  # in a line of its own, below any progress bar
+            tqdm.write(f"{name}: {harmless(message)}", file=sys.stderr)  # in a line of its own, below any progress bar
             return status
 
         return main

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from model.display.marked_text import cut, visible
+from model.display.marked_text import cut, harmless
 from model.display.type_colors import type_color
 from model.entities import Entity
 from model.errors import InvalidPost
@@ -56,7 +56,7 @@ def mistakes_page(title: str, posts: Sequence[LabeledPost], predicted: ScoredPre
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("training.figures").joinpath("mistakes.html").read_text("utf-8"))
     scores = score(posts, without_scores(predicted))
-    return template.render(title=visible(title), groups=groups, scores=scores, posts=len(posts))
+    return template.render(title=harmless(title), groups=groups, scores=scores, posts=len(posts))
 
 
 def _group(
@@ -73,7 +73,7 @@ def _card(mistake: Mistake, post: LabeledPost, predicted: ScoredPredictions) -> 
     found = [(own.entity, own.score) for own in predicted[mistake.post]]
     text = _joined(post)
     return {
-        "post": visible(post.id),
+        "post": harmless(post.id),
         "photo": "" if post.image is None else _photo(post.image),
         "tagged": list(_marks(text, tagged, mistake.tagged)),
         "found": list(_marks(text, found, mistake.found and mistake.found.entity)),
@@ -104,7 +104,7 @@ def _marks(
             continue
         words, probability = placed[span]
         number = "" if probability is None else f"{probability:.2f}"
-        yield _Mark(shown, visible(words.type), type_color(words.type).hex, number, words == wrong)
+        yield _Mark(shown, harmless(words.type), type_color(words.type).hex, number, words == wrong)
 
 
 def _photo(path: Path) -> str:
