@@ -7,6 +7,7 @@ card and ``SHA256SUMS`` in the format of sha256sum(1). Loading reads no pickle a
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -56,9 +57,14 @@ def file_sha256(path: Path) -> str:
 
 
 def save_checkpoint(
-    folder: Path, model: SMNER, processor: SMNERProcessor, *, model_card: str, weight_format: WeightFormat = "float32"
+    folder: Path,
+    model: SMNER,
+    processor: SMNERProcessor,
+    *,
+    card: Mapping[str, bytes],
+    weight_format: WeightFormat = "float32",
 ) -> None:
-    """Write a complete checkpoint into ``folder``.
+    """Write a complete checkpoint into ``folder``; ``card`` has the model card and the files that go with it.
 
     Everything is written to a temporary folder and flushed to disk first, so a failure leaves ``folder`` unchanged. The
     files are then moved one by one, the checksums last, so half a checkpoint never passes verification.
@@ -74,7 +80,8 @@ def save_checkpoint(
         model.config.weight_format = weight_format
         model.save_pretrained(partial, state_dict=weights, max_shard_size=max_file_size(weight_format))
         processor.save_pretrained(partial)
-        (partial / MODEL_CARD_FILE).write_text(model_card, "utf-8")
+        for name, content in card.items():
+            (partial / name).write_bytes(content)
         write_checksums(partial)
         for path in partial.iterdir():
             # safetensors makes files private to their owner, but trainer and server may be different users
@@ -95,6 +102,24 @@ def write_checksums(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != CHECKSUM_FILE)
     lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
     (folder / CHECKSUM_FILE).write_text("".join(lines), "utf-8")
+
+
+def replace_files(folder: Path, contents: Mapping[str, bytes]) -> str:
+    """Replace files of a verified checkpoint, or add some, and return its new revision.
+
+    Each file is whole at any moment. Between the first and the checksums, which come last, the checkpoint does not pass
+    verification.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    sums = _checksums(folder) | {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+    for name, content in [*contents.items(), (CHECKSUM_FILE, lines.encode())]:
+        partial = folder / f"{name}{_PARTIAL_FOLDER}"
+        partial.write_bytes(content)
+        partial.replace(folder / name)
+    return file_sha256(folder / CHECKSUM_FILE)
 
 
 def verify_checkpoint(folder: Path) -> str:
@@ -118,8 +143,7 @@ def _verify(folder: Path) -> str:
         raise InvalidCheckpoint(f"{folder}: no such folder; the checkpoints that come along are {known}")
     if not (folder / CHECKSUM_FILE).is_file():
         raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: missing, the checkpoint is incomplete")
-    lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    sums = _checksums(folder)
     for name in (*REQUIRED_FILES, *_weight_names(folder)):
         if name not in sums:
             raise InvalidCheckpoint(f"{folder / CHECKSUM_FILE}: does not list {name}")
@@ -130,6 +154,11 @@ def _verify(folder: Path) -> str:
         if file_sha256(path) != digest:
             raise InvalidCheckpoint(f"{path}: changed, its SHA-256 is not the one in {CHECKSUM_FILE}")
     return file_sha256(folder / CHECKSUM_FILE)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    lines = (folder / CHECKSUM_FILE).read_text("utf-8", errors="replace").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _weight_names(folder: Path) -> list[str]:
@@ -156,7 +185,6 @@ def load_model(folder: Path) -> SMNER:
             config=config,
             dtype=torch.float32,
             local_files_only=True,
-            use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported, like the other problems
             output_loading_info=True,
         )

@@ -1,5 +1,6 @@
 """Where the network runs and in which arithmetic."""
 
+import platform
 import warnings
 from typing import Literal, NamedTuple
 
@@ -106,6 +107,14 @@ def _advice() -> str:
     if torch.version.cuda is None:
         return "; this torch was built without CUDA"
     return "; it needs NVIDIA's driver and, in a container, the NVIDIA Container Toolkit"
+
+
+def device_name(device: torch.device) -> str:
+    """What computes: the GPU's name, or the processor's with its instructions, which differ under the same name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+    return f"{processor} with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _parse(name: str) -> torch.device:

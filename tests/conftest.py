@@ -93,7 +93,7 @@ def recognizer(smner: SMNER, processor: SMNERProcessor) -> Recognizer:
 def tiny_checkpoint(tmp_path: Path, smner: SMNER, processor: SMNERProcessor) -> Path:
     """The tiny network as a checkpoint folder."""
     folder = tmp_path / "tiny"
-    save_checkpoint(folder, smner, processor, model_card="# tiny\n")
+    save_checkpoint(folder, smner, processor, card={"README.md": b"# tiny\n"})
     return folder
 
 

@@ -160,7 +160,7 @@ def test_saving_and_loading_keeps_weights_and_logits(
 ) -> None:
     """Including the statistics of the image encoder's batch norms, which are buffers, not parameters."""
     smner.train()(**processor(["a"] * 4, [jpeg] * 4))
-    save_checkpoint(tmp_path, smner.eval(), processor, model_card="# tiny\n")
+    save_checkpoint(tmp_path, smner.eval(), processor, card={"README.md": b"# tiny\n"})
     batch = processor(["Kawhi Leonard", "hi"], [jpeg, None])
     loaded = load_model(tmp_path)
     assert not loaded.training
@@ -169,14 +169,14 @@ def test_saving_and_loading_keeps_weights_and_logits(
 
 
 def test_half_precision_weights_are_loaded_as_float32(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, smner.half(), processor, model_card="# tiny\n")
+    save_checkpoint(tmp_path, smner.half(), processor, card={"README.md": b"# tiny\n"})
     loaded = load_model(tmp_path)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
     torch.testing.assert_close(loaded.no_image, smner.no_image.float())
 
 
 def test_8_bit_weights_are_restored(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    save_checkpoint(tmp_path, smner, processor, card={"README.md": b"# tiny\n"}, weight_format="int8")
     stored = load_file(tmp_path / WEIGHTS_FILE)
     assert {tensor.dtype for name, tensor in stored.items() if name.endswith(".weight") and tensor.dim() > 1} == {
         torch.int8
@@ -188,7 +188,7 @@ def test_8_bit_weights_are_restored(smner: SMNER, processor: SMNERProcessor, tmp
 
 
 def test_8_bits_without_their_scales_are_refused(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    save_checkpoint(tmp_path, smner, processor, card={"README.md": b"# tiny\n"}, weight_format="int8")
     stored = load_file(tmp_path / WEIGHTS_FILE)
     del stored["image_projection.weight.scale"]
     save_file(stored, tmp_path / WEIGHTS_FILE, {"format": "pt"})
@@ -202,7 +202,7 @@ def test_ablations_are_saved_and_loaded(
 ) -> None:
     arguments = {"text_config": config.text_config, "attention_heads": 2, "image_feature_size": 24}
     model = SMNER(SMNERConfig(**arguments | {"image_encoder": "timm:test_efficientnet"} | ablation)).eval()
-    save_checkpoint(tmp_path, model, processor, model_card="# tiny\n")
+    save_checkpoint(tmp_path, model, processor, card={"README.md": b"# tiny\n"})
     batch = processor(["Kawhi Leonard"])
     assert torch.equal(load_model(tmp_path)(**batch).logits, model(**batch).logits)
 
@@ -221,7 +221,7 @@ def test_a_failed_save_keeps_the_old_checkpoint(
     with torch.no_grad():
         smner.no_image.add_(1)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tiny_checkpoint, smner, processor, model_card="# another\n")
+        save_checkpoint(tiny_checkpoint, smner, processor, card={"README.md": b"# another\n"})
     assert verify_checkpoint(tiny_checkpoint) == revision
     assert sorted(tiny_checkpoint.iterdir()) == files
 

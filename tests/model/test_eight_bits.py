@@ -14,7 +14,7 @@ from model.weights import WEIGHTS_FILE, round_weights
 
 @pytest.fixture
 def small(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> Path:
-    save_checkpoint(tmp_path / "small", smner, processor, model_card="# small\n", weight_format="int8")
+    save_checkpoint(tmp_path / "small", smner, processor, card={"README.md": b"# small\n"}, weight_format="int8")
     return tmp_path / "small"
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoTokenizer, pipeline
 
-from model import SMNER, Recognizer, SMNERConfig, multimodal_ner
+from model import SMNER, Recognizer, SMNERConfig
 from model.checkpoint import load_model, save_checkpoint
 from model.preprocessing.processor import SMNERProcessor
 
@@ -47,7 +47,7 @@ def test_half_precision_is_computed_in_single(
     smner: SMNER, processor: SMNERProcessor, tmp_path: Path, recognizer: Recognizer
 ) -> None:
     """The network's heads have no half precision on the CPU."""
-    save_checkpoint(tmp_path / "half", smner, processor, model_card="# half\n", weight_format="float16")
+    save_checkpoint(tmp_path / "half", smner, processor, card={"README.md": b"# half\n"}, weight_format="float16")
     found = pipeline("multimodal-ner", model=str(tmp_path / "half"), device="cpu")
     assert found.model.dtype == torch.float32
     assert [e["word"] for e in found(TEXT)] == [
@@ -74,24 +74,9 @@ def test_unknown_options_are_refused(found: Any) -> None:
 
 
 def test_a_pipeline_reads_8_bits(smner: SMNER, processor: SMNERProcessor, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "small", smner, processor, model_card="# small\n", weight_format="int8")
+    save_checkpoint(tmp_path / "small", smner, processor, card={"README.md": b"# small\n"}, weight_format="int8")
     found = pipeline("multimodal-ner", model=str(tmp_path / "small"), device="cpu")
     assert found(TEXT) == expected(Recognizer.from_pretrained(tmp_path / "small", device="cpu"), TEXT)
-
-
-def test_a_hub_models_other_files_are_fetched(
-    tiny_checkpoint: Path, smner: SMNER, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def download(name: str, **options: Any) -> str:
-        asked.append((name, options["revision"]))
-        return str(tiny_checkpoint)
-
-    monkeypatch.setattr(multimodal_ner, "snapshot_download", download)
-    smner.name_or_path, smner.config._commit_hash = "someone/smner", "c0ffee"
-    assert pipeline("multimodal-ner", model=smner, device="cpu")("Oslo") is not None
-    assert asked == [("someone/smner", "c0ffee")]
 
 
 def test_the_embedded_checkpoint_is_the_default(caplog: pytest.LogCaptureFixture) -> None:

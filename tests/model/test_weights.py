@@ -64,7 +64,7 @@ def test_several_files_are_read_as_one(
     smner: SMNER, processor: SMNERProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.checkpoint.max_file_size", lambda _: "100KB")
-    save_checkpoint(tmp_path, smner, processor, model_card="# tiny\n", weight_format="int8")
+    save_checkpoint(tmp_path, smner, processor, card={"README.md": b"# tiny\n"}, weight_format="int8")
     files = weight_files(tmp_path)
     assert len(files) > 1
     assert (tmp_path / INDEX_FILE).is_file()

@@ -144,7 +144,7 @@ def make_recognizer(shared_smner: SMNER, processor: SMNERProcessor) -> Callable[
 def served_checkpoint(tmp_path_factory: pytest.TempPathFactory, shared_smner: SMNER, processor: SMNERProcessor) -> Path:
     """The tiny network as a checkpoint folder, for servers in other processes."""
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    save_checkpoint(folder, shared_smner, processor, model_card="# tiny\n")
+    save_checkpoint(folder, shared_smner, processor, card={"README.md": b"# tiny\n"})
     return folder
 
 

@@ -67,9 +67,14 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
 
 def recognizer_and_source(options: argparse.Namespace) -> tuple[Recognizer, DataSource]:
     """The checkpoint and the data that the options name."""
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # our errors name what does not fit
     source = DataSource(options.data, options.images, options.image_features)
     # ready features are checked against the weights of the image encoder, which folding would change
     fold = options.image_features is None
-    return Recognizer.from_pretrained(options.checkpoint, device=options.device, fold=fold), source
+    return load_recognizer(options.checkpoint, device=options.device, fold=fold), source
+
+
+def load_recognizer(checkpoint: str | Path | None, *, device: str, fold: bool = True) -> Recognizer:
+    """Load a checkpoint; only our own errors say what does not fit."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    return Recognizer.from_pretrained(checkpoint, device=device, fold=fold)

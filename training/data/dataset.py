@@ -12,7 +12,7 @@ from model.modeling.spans import Spans, enumerate_spans, span_index
 from model.preprocessing.processor import Batch, SMNERProcessor
 from model.preprocessing.tokenized_text import TokenizedText
 from training.data.errors import UnusablePost
-from training.data.posts import LabeledPost, TypedWords, UnusableImage
+from training.data.posts import Casing, LabeledPost, TypedWords, UnusableImage, recased
 from training.features.image_features import ImageFeatureFile, ImageFeatures, image_id
 
 IGNORED = -100  # label of spans that do not count in the loss
@@ -66,6 +66,16 @@ class PostDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         post = self.posts[index]
         return Example(self.texts[index], post.entities, self._image(index), post.teacher_logits)
+
+    def recased(self, casing: Casing) -> "PostDataset":
+        """The same posts in small letters or in capitals, with the same images."""
+        return PostDataset(
+            [recased(post, casing) for post in self.posts],
+            self._processor,
+            features=self._features,
+            features_by_id=self._features_by_id,
+            decode_images=self._decode_images,
+        )
 
     def has_image(self, index: int) -> bool:
         """Whether the post has an image that can be used."""

@@ -90,7 +90,7 @@ class TrainingData:
         """
         names = [source.name for source in sources]
         parts = []
-        for name, source in zip(_distinct(names), sources, strict=True):
+        for name, source in zip(distinct_names(names), sources, strict=True):
             valid = source.read("valid") if source.file("valid") else []
             tagged = [post for post in valid if post.entities is not None]
             train = source.read("train")
@@ -187,7 +187,7 @@ def _check_types(post: LabeledPost, known: Sequence[str]) -> None:
         raise UnusablePost(*post.place, message, foreign)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """The names of the sources; one that several share gets its position appended."""
     distinct: list[str] = []
     for position, name in enumerate(names):

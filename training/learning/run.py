@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from transformers import TrainerState, set_seed
 
 from model import SMNER, SMNERProcessor
 from model.checkpoint import CHECKSUM_FILE, checkpoint_folder, save_checkpoint
 from model.device import choose_device
-from model.weights import round_weights
+from model.weights import round_weights, stored_weights
+from training.cards.card import card_files
+from training.cards.measurement import measure
+from training.cards.quality import CASINGS, SplitQuality
+from training.cards.record import TrainingRecord
 from training.data.dataset import Collator, PostDataset
 from training.data.posts import LabeledPost
 from training.data.sources import DataSource
@@ -24,15 +28,14 @@ from training.data.training_data import Part, TrainingData
 from training.features.image_features import ImageFeatureFile
 from training.learning import images
 from training.learning.distributed import join_processes, on_main_process
-from training.learning.model_card import model_card
 from training.learning.network import build
 from training.learning.objective import Objective
 from training.learning.run_folder import CHECKPOINTS_FOLDER, RUN_FOLDER, MetricsFile, claim, last_checkpoint, write_json
 from training.learning.teacher import Teacher
 from training.learning.trainer import SMNERTrainer, check_tracker, in_bfloat16
 from training.recipes.recipe import Recipe
-from training.scoring.prediction import predict
-from training.scoring.scores import Scores, score, score_by_type
+from training.scoring.scores import Scores
+from training.scoring.speed import as_served
 from training.scoring.temperature import fit_temperature
 
 
@@ -41,6 +44,12 @@ class ValidScores(NamedTuple):
 
     overall: Scores
     by_type: dict[str, Scores]
+
+    @classmethod
+    def of(cls, split: SplitQuality) -> Self:
+        """Those of the split as it is written."""
+        written = CASINGS[0]
+        return cls(split.overall[written], {kind: scores[written] for kind, scores in split.by_type.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,22 +217,19 @@ def _finish(
     valid = trainer.valid_sets
     if valid:
         network.config.score_temperature = fit_temperature(network, list(valid.values()), trainer.collator)
-    found = {name: predict(network, own, trainer.collator) for name, own in valid.items()}
-    scores = {name: score(own.posts, found[name]) for name, own in valid.items()}
-    card = model_card(
-        recipe,
-        scores=scores,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        types=data.types,
-        posts={part.name: len(part.train) for part in data.parts},
-        images={name: own.images() for name, own in trainer.train_sets.items()},
-        checksums={part.name: part.checksums["train"] for part in data.parts},
-        held_out=len(data.held_out),
+    measured = measure(
+        network,
+        trainer.collator,
+        valid,
+        served=as_served(network, processor),
+        weight_bytes=sum(own.nbytes for own in stored_weights(network.state_dict(), recipe.weight_format).values()),
     )
-    write_json(output / RUN_FOLDER / "scores.json", {name: asdict(value) for name, value in scores.items()})
-    save_checkpoint(output, network, processor, model_card=card, weight_format=recipe.weight_format)
-    by_type = {name: score_by_type(own.posts, found[name], data.types) for name, own in valid.items()}
-    return {name: ValidScores(scores[name], by_type[name]) for name in valid}
+    scores = {name: ValidScores.of(own) for name, own in measured.quality.items()}
+    write_json(output / RUN_FOLDER / "scores.json", {name: asdict(own.overall) for name, own in scores.items()})
+    images = {name: own.images() for name, own in trainer.train_sets.items()}
+    files = card_files(TrainingRecord.of(recipe, data, images), network, measured)
+    save_checkpoint(output, network, processor, card=files, weight_format=recipe.weight_format)
+    return scores
 
 
 def _best_epoch(state: TrainerState) -> float | None:

@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from model.device import choose_device, has_bfloat16
+from model.device import choose_device, device_name, has_bfloat16
 from training.data.dataset import PostDataset
 from training.data.training_data import TrainingData
 from training.features.cache import images_sha256
@@ -62,15 +61,10 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _versions() -> dict[str, str]:
     """Versions and hardware that the weights depend on."""
     device = choose_device("auto")
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:  # processors of the same name may support different instructions
-        processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
-        name = f"{processor} with {torch.backends.cpu.get_cpu_capability()}"
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in _LIBRARIES},
-        "device": name,
+        "device": device_name(device),
         "bfloat16": "yes" if has_bfloat16(device) else "no",
     }
 

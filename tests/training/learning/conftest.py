@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 import training.learning.run
+from training.cards import card
 from training.learning.trainer import SMNERTrainer
+from training.scoring import speed
+
+
+@pytest.fixture(autouse=True)
+def quick_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model cards that draw nothing and time a single post: dozens of runs end with one."""
+    monkeypatch.setattr(speed, "POSTS", 1)
+    monkeypatch.setattr(speed, "REPEATS", 1)
+    monkeypatch.setattr(card, "as_png", lambda _: b"")
 
 
 @pytest.fixture

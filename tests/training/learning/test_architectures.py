@@ -106,7 +106,7 @@ def test_morphs_at_the_input_leave_the_positions_right(tiny: Tiny, recipe: Recip
 
 
 def test_checkpoint_answers_like_the_saved_network(tiny: Tiny, tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, tiny.model, tiny.processor, model_card="# tiny\n")
+    save_checkpoint(tmp_path, tiny.model, tiny.processor, card={"README.md": b"# tiny\n"})
     loaded = Recognizer.from_pretrained(tmp_path, device="cpu")
     assert loaded.processor.max_tokens == MAX_TOKENS
     for words in (WORDS, *map(str.split, POSTS)):

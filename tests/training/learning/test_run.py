@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import training.learning.run
+import training.cards.quality
 from model import SMNER, Recognizer
 from model.checkpoint import CHECKSUM_FILE, load_model
 from model.weights import WEIGHTS_FILE
@@ -20,12 +20,12 @@ from training.data.sources import DataSource
 from training.learning.run import RunResult, train
 from training.learning.trainer import SMNERTrainer
 from training.recipes.recipe import Recipe
-from training.scoring.prediction import predict
-from training.scoring.scores import Predictions
+from training.scoring.prediction import predict_scored
+from training.scoring.scores import ScoredPredictions
 
 CHECKPOINT_FILES = {
     "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json",
-    "README.md",
+    "README.md", "reliability.png", "training.json",
 }  # fmt: skip
 
 
@@ -95,11 +95,11 @@ def test_half_precision_is_measured_as_stored(
 ) -> None:
     measured: list[dict[str, torch.Tensor]] = []
 
-    def keep_weights(model: SMNER, *arguments: Any) -> Predictions:
+    def keep_weights(model: SMNER, *arguments: Any, **options: Any) -> ScoredPredictions:
         measured.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
-        return predict(model, *arguments)
+        return predict_scored(model, *arguments, **options)
 
-    monkeypatch.setattr(training.learning.run, "predict", keep_weights)
+    monkeypatch.setattr(training.cards.quality, "predict_scored", keep_weights)
     train(small(recipe, weight_format="float16"), [source], tmp_path / "run")
     stored = load_file(tmp_path / "run" / WEIGHTS_FILE)
     assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}

@@ -72,7 +72,7 @@ def test_a_recipes_teacher_teaches_every_post(
     ]
     assert sum(right) >= 13
     card = (tmp_path / "run" / "README.md").read_text("utf-8")
-    assert "`teacher.toml`, taught the network" in card
+    assert "`teacher.toml`, reading the text alone, taught the network" in card
     assert "2 posts without tags were kept out of training" in card
 
 
