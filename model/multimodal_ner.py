@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
 from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -38,7 +37,8 @@ class MultimodalNERPipeline(Pipeline):
     def __init__(self, model: SMNER, **options: Any) -> None:
         super().__init__(model=model, **options)
         name = Path(model.name_or_path).name
-        self.recognizer = Recognizer(model.float(), _processor(model), device=str(self.device), name=name)
+        processor = SMNERProcessor.from_pretrained(model.name_or_path, revision=model.hub_revision)
+        self.recognizer = Recognizer(model.float(), processor, device=str(self.device), name=name)
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Recognize one post, or a list of posts."""
@@ -66,14 +66,6 @@ class MultimodalNERPipeline(Pipeline):
         """The entities as dictionaries."""
         fields = ("entity_group", "word", "start", "end", "score")
         return [{field: getattr(entity, field) for field in fields} for entity in model_outputs]
-
-
-def _processor(model: SMNER) -> SMNERProcessor:
-    """The processor of the folder, or of the hub's repository, that the model was loaded from."""
-    folder = model.name_or_path
-    if not Path(folder).is_dir():
-        folder = snapshot_download(folder, revision=model.config._commit_hash, allow_patterns=["*.json"])
-    return SMNERProcessor.from_pretrained(folder)
 
 
 def register() -> None:

@@ -6,7 +6,7 @@ d width of the text encoder, h attention heads.
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class SMNER(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("text", "image")
     _supports_sdpa = True
+    hub_revision: str | None = None  # that it was loaded from
 
     def __init__(self, config: SMNERConfig) -> None:
         super().__init__(config)
@@ -120,6 +121,14 @@ class SMNER(PreTrainedModel):
                 converted._modules[name] = copy.deepcopy(encoder).to(dtype)
                 refuse_to_save(converted._modules[name])
         return converted
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load as any :class:`PreTrainedModel`, from a folder or the hub, but never a pickle."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **{"use_safetensors": True, **kwargs})
+        network = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        network.hub_revision = kwargs.get("revision")
+        return loaded
 
     def encode_images(self, pixel_values: Tensor) -> Tensor:
         """Images (N, 3, H, W) float → image features V (N, 1 + m, C) of the encoder's type, row 0 the global vector."""

@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import PushToHubMixin
 
 from model.errors import InvalidCheckpoint, TextTooLong
 from model.morphs import Morph
@@ -31,7 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 Batch = dict[str, Tensor]
 
 
-class SMNERProcessor:
+class SMNERProcessor(PushToHubMixin):
     """Tokenizes texts, decodes images and pads both into the batch that :class:`model.SMNER` takes. Thread-safe.
 
     Args:
@@ -63,13 +65,17 @@ class SMNERProcessor:
         self._compounds = CompoundSplitter(self._backend.get_vocab()) if split_compounds else None
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read the tokenizer and the image settings from a checkpoint folder.
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Self:
+        """Read the tokenizer and the image settings from a checkpoint's folder, or from its repository on the hub.
 
         Raises:
             InvalidCheckpoint: the image settings are malformed.
+            OSError: there is neither a folder nor a repository of this name.
         """
-        path = Path(folder) / IMAGE_SETTINGS_FILE
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = Path(snapshot_download(str(name), revision=revision, allow_patterns=["*.json"]))
+        path = folder / IMAGE_SETTINGS_FILE
         try:
             settings = json.loads(path.read_text("utf-8"))
             image_settings = ImageSettings(
@@ -86,8 +92,8 @@ class SMNERProcessor:
             split_compounds=tokenizer.init_kwargs.get(_SPLIT_COMPOUNDS, False),
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write what :meth:`from_pretrained` reads."""
+    def save_pretrained(self, folder: str | Path, **_: Any) -> None:
+        """Write what :meth:`from_pretrained` reads; ``push_to_hub`` has options for weights, which are ignored."""
         self.tokenizer.model_max_length = self.max_tokens
         self.tokenizer.init_kwargs[_SPLIT_COMPOUNDS] = self._compounds is not None
         self.tokenizer.save_pretrained(folder)
