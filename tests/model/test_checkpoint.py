@@ -20,6 +20,7 @@ from model.checkpoint import (
     bundled_checkpoints,
     checkpoint_folder,
     load_model,
+    replace_files,
     save_checkpoint,
     verify_checkpoint,
     write_checksums,
@@ -224,6 +225,14 @@ def test_a_failed_save_keeps_the_old_checkpoint(
         save_checkpoint(tiny_checkpoint, smner, processor, card={"README.md": b"# another\n"})
     assert verify_checkpoint(tiny_checkpoint) == revision
     assert sorted(tiny_checkpoint.iterdir()) == files
+
+
+def test_files_of_a_checkpoint_can_be_replaced(tiny_checkpoint: Path) -> None:
+    before, names = verify_checkpoint(tiny_checkpoint), {path.name for path in tiny_checkpoint.iterdir()}
+    revision = replace_files(tiny_checkpoint, {"README.md": b"# again\n", "picture.png": b"png"})
+    assert before != revision == verify_checkpoint(tiny_checkpoint)
+    assert {path.name for path in tiny_checkpoint.iterdir()} == names | {"picture.png"}
+    assert (tiny_checkpoint / "README.md").read_bytes() == b"# again\n"
 
 
 def test_loading_needs_no_network(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
