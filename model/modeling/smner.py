@@ -140,10 +140,10 @@ class SMNER(PreTrainedModel):
     def encode_text(
         self, input_ids: Tensor, attention_mask: Tensor, word_starts: Tensor, word_ends: Tensor, morphs: Tensor
     ) -> Tensor:
-        """Hidden states of the sub-tokens, (B, T, d) float; arguments as in :meth:`forward`."""
+        """Hidden states of the sub-tokens, (B, T, d) of the encoder's type; arguments as in :meth:`forward`."""
         inputs = text_inputs(self.text_encoder, self.morph_inputs, input_ids, word_starts, word_ends, morphs)
         states: Tensor = self.text_encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-        return states.to(self.no_image.dtype)
+        return states
 
     def forward(
         self,
@@ -177,6 +177,7 @@ class SMNER(PreTrainedModel):
             output_attentions: whether to return the weights of the cross-modal attention.
         """
         states = self.encode_text(input_ids, attention_mask, word_starts, word_ends, morphs)  # H_t, (B, T, d)
+        states = states.to(self.no_image.dtype)
         segments = morphs != Morph.PADDING if segments is None else segments
         spans = enumerate_spans(segments, self.config.max_span_width).to(states.device)
         span_states = self.span_encoder(states, word_starts, word_ends, morphs, spans)  # s_t, (R, d)
