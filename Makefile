@@ -30,7 +30,8 @@ format: $(VENV)/.everything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# LitServe is compared only if the extra `bench` is installed. OPTIONS="--clients 4 --seconds 2 --rounds 1" for less.
+# LitServe is compared only if the extra `bench` is installed, GLiNER only with OPTIONS="--gliner PYTHON", see
+# tests/benchmarks/README.md. OPTIONS="--clients 4 --seconds 2 --rounds 1" for less.
 bench: $(VENV)/.everything
 	$(BIN)/python -m tests.benchmarks.serving $(OPTIONS)
 

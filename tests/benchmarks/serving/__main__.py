@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 from model.checkpoint import checkpoint_folder
+from model.device import choose_device
 from service.settings import Settings
 from tests.benchmarks.serving import scenarios
 from tests.benchmarks.serving.direct import Direct
+from tests.benchmarks.serving.gliner import Gliner, compare_gliner
 from tests.benchmarks.serving.load import LoadGenerator
 from tests.benchmarks.serving.posts import load_posts
 from tests.benchmarks.serving.processes import compare_processes
@@ -59,6 +61,10 @@ def main() -> int:
             scenarios.compare_batches(bench, port)
             scenarios.measure_overload(bench, port)
         scenarios.compare_repeated_images(bench)
+        gliner = Gliner(
+            python=options.gliner, tokenizer=options.checkpoint, device=choose_device(options.device), threads=threads
+        )
+        compare_gliner(report, direct, gliner, posts.posts, seconds=options.seconds, rounds=options.rounds)
         compare_processes(report, posts.posts, options.checkpoint, seconds=options.seconds, rounds=options.rounds)
         if options.memory_requests:
             scenarios.measure_memory(bench, options.memory_requests)
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=float, default=8.0, help="how long each cell is measured (%(default)s)")
     add("--rounds", type=int, default=2, help="how often each cell is measured (%(default)s)")
     add("--memory-requests", type=int, default=2000, help="sent to compare memory; 0 skips it (%(default)s)")
+    add("--gliner", type=Path, metavar="PYTHON", help="interpreter that has GLiNER, see README.md")
     add("--output", type=Path, default=Path("build/bench.json"), help="where the JSON goes (%(default)s)")
     return parser
 

@@ -45,9 +45,9 @@ class Direct(ProcessPoolExecutor):
         """Posts per second through ``recognize_batch``, decoding included, in as many batches at once as served."""
         return self.submit(_rate, batch_size, seconds, images=images).result(_LIMIT_SECONDS)
 
-    def lone(self, posts: Sequence[int]) -> list[float]:
+    def lone(self, posts: Sequence[int], *, images: bool = True) -> list[float]:
         """Seconds that ``recognize`` takes for each post."""
-        return self.submit(_lone, posts).result(_LIMIT_SECONDS)
+        return self.submit(_lone, posts, images=images).result(_LIMIT_SECONDS)
 
     def answers(self, posts: Sequence[int]) -> list[list[dict[str, Any]]]:
         """The entities of each post, asked alone."""
@@ -88,11 +88,12 @@ def _work(size: int, until: float, images: bool, thread: int) -> int:
     return done
 
 
-def _lone(posts: Sequence[int]) -> list[float]:
+def _lone(posts: Sequence[int], *, images: bool) -> list[float]:
     seconds = []
     for number in posts:
+        text, image = _posts[number]
         begun = time.perf_counter()
-        _recognizer.recognize(*_posts[number])
+        _recognizer.recognize(text, image if images else None)
         seconds.append(time.perf_counter() - begun)
     return seconds
 
