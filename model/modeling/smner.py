@@ -116,7 +116,7 @@ class SMNER(PreTrainedModel):
         converted = copy.copy(self)
         converted._modules = dict(self._modules)
         for name, dtype in (("text_encoder", text), ("image_encoder", images)):
-            encoder = self._modules[name]
+            encoder = getattr(self, name)
             if encoder is not None and _dtype(encoder) != dtype:
                 converted._modules[name] = copy.deepcopy(encoder).to(dtype)
                 refuse_to_save(converted._modules[name])

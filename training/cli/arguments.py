@@ -74,7 +74,7 @@ def recognizer_and_source(options: argparse.Namespace) -> tuple[Recognizer, Data
 
 
 def load_recognizer(checkpoint: str | Path | None, *, device: str, fold: bool = True) -> Recognizer:
-    """Load a checkpoint; only our own errors say what does not fit."""
+    """Load a checkpoint in float32, whatever the processor has; only our own errors say what does not fit."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    return Recognizer.from_pretrained(checkpoint, device=device, fold=fold)
+    return Recognizer.from_pretrained(checkpoint, device=device, precision="float32", fold=fold)
