@@ -42,6 +42,7 @@ class Killed(BaseException):
     """Ends a command from outside."""
 
 
+@pytest.mark.exhaustive
 def test_killed_command_resumes(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, begun = SMNERTrainer.train, []
 
@@ -97,6 +98,7 @@ def test_tables_option_trains_nothing(kept: ResultFile, tmp_path: Path, monkeypa
         assert written == (DOCUMENTS / comparison.document).read_text("utf-8")
 
 
+@pytest.mark.exhaustive
 def test_parallel_jobs_give_the_same_scores(options: list[str], tmp_path: Path) -> None:
     """Run as users run it: other processes cannot import functions of ``__main__``."""
 
@@ -121,6 +123,7 @@ def test_set_adds_to_the_settings_of_the_comparison(options: list[str], tmp_path
     assert (tmp_path / "work" / "ideas.md").read_text("utf-8").count(result["settings"]) == 1
 
 
+@pytest.mark.exhaustive
 def test_failed_cell_stops_the_other_jobs(options: list[str], tmp_path: Path) -> None:
     """All cells fail here, since a file replaces their folder; the rest of the queue is dropped."""
     (tmp_path / "work").mkdir()
@@ -133,6 +136,7 @@ def test_failed_cell_stops_the_other_jobs(options: list[str], tmp_path: Path) ->
     assert done.stdout.count("…") < 10
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGKILL])
 def test_jobs_end_with_the_command(options: list[str], tmp_path: Path, signal_: signal.Signals) -> None:
     log = tmp_path / "log"
