@@ -76,6 +76,13 @@ def test_writing_the_key_differently_does_not_help(limited: httpx.Client, locked
     assert [post(limited, way).status_code for way in ways] == [429] * 4
 
 
+def test_writing_the_path_differently_does_not_help(limited: httpx.Client) -> None:
+    exhaust(limited)
+    headers = {"Authorization": "Bearer app,key"}
+    for path in ("/%72ecognize", "/recognize?explain=true", "/recognize%2Fbatch"):
+        assert limited.post(path, files=form(), headers=headers).status_code == 429
+
+
 def test_refusal_of_a_large_post_is_readable(limited: httpx.Client) -> None:
     """Closing the connection of a client that is still sending would reset it."""
     exhaust(limited)
