@@ -44,7 +44,11 @@ def container(objects: Objects) -> dict[str, Any]:
 
 
 def settings(objects: Objects) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in container(objects)["env"]}
+    return environment(container(objects))
+
+
+def environment(of: dict[str, Any]) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in of["env"]}
 
 
 def documented(heading: str) -> Any:
@@ -127,6 +131,14 @@ def test_pod_is_hardened_and_has_one_gpu(base: Objects) -> None:
     assert container(base)["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert {"cpu", "memory"} <= set(container(base)["resources"]["requests"])
     assert pod(base)["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_threads_fit_the_cpu_limit(base: Objects) -> None:
+    """As in compose: decoding leaves a core to the interpreter, and the network runs on the GPU."""
+    for pod_container in (container(base), documented("**KServe**")["spec"]["predictor"]["containers"][0]):
+        own = environment(pod_container)
+        assert int(own["SMNER_DECODE_WORKERS"]) == int(pod_container["resources"]["limits"]["cpu"]) - 1
+        assert own["SMNER_MODEL_THREADS"] == "1"
 
 
 def test_service_links_do_not_set_smner_port(base: Objects) -> None:
