@@ -38,6 +38,7 @@ start_one() {
 replace_all() {
   $compose rm --force "$1" >&2 # stopped ones would be started instead of a new one
   old=$($compose ps --quiet "$1")
+  [ -n "$old" ] || { echo "no $1 runs; start it with: $compose up --detach --wait" >&2; exit 1; }
   count=$(echo "$old" | wc -l)
   for container in $old; do
     new=$(start_one "$1" $((count + 1)))

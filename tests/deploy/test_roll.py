@@ -86,6 +86,13 @@ def test_roll_gives_up_on_a_slow_replica(stack: Stack, monkeypatch: pytest.Monke
     assert list(stack.docker.containers) == ["c1", "c2"]
 
 
+def test_roll_of_nothing_fails(stack: Stack) -> None:
+    stack.docker.containers.clear()
+    done = stack.roll("smner")
+    assert done.returncode == 1
+    assert "no smner runs" in done.stdout
+
+
 def test_roll_needs_the_name_of_a_service() -> None:
     done = run(DOCKER / "roll.sh", env={"PATH": "/bin:/usr/bin", "COMPOSE": "false", "DOCKER": "false"})
     assert done.returncode == 2
