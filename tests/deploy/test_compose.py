@@ -225,6 +225,14 @@ def test_proxy_and_prometheus_find_every_service() -> None:
     assert (names["type"], names["port"]) == ("A", 8000)
 
 
+def test_proxy_waits_longer_than_the_service() -> None:
+    """Else it would give up on posts that are still answered, and stop before they are."""
+    named = {name: seconds(value) for name, value in re.findall(r"^  ([a-z -]+) (\d+s)\b", PROXY, re.MULTILINE)}
+    longest = Settings().deadline_seconds
+    assert min(named[name] for name in ("timeout client", "timeout server", "hard-stop-after")) > longest
+    assert seconds(stack()["services"]["proxy"]["stop_grace_period"]) > named["hard-stop-after"]
+
+
 def test_proxy_has_places_for_all_replicas() -> None:
     """And for one more, which docker/roll.sh starts."""
     places = {int(count) for count in re.findall(r"^  server-template \S+ (\d+) ", PROXY, re.MULTILINE)}
