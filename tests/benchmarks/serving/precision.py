@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model import Entity, Post, Recognizer
-from model.device import Precision, choose_arithmetic, choose_device
+from model.device import Precision, allow_tf32, choose_arithmetic, choose_device
 
 _POSTS = 500
 _BATCH = 8
@@ -45,19 +45,26 @@ def _to_tf32(factor: Tensor) -> Tensor:
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
+@contextmanager
+def tf32_allowed(allowed: bool) -> Iterator[None]:
+    """Within it, TF32 is allowed or not: that is a setting of the process, and the last loaded recognizer made it."""
+    allow_tf32(allowed=allowed)
+    yield
+
+
 @dataclass
 class Outcome:
     """Answers of one precision."""
 
     recognizer: Recognizer
-    emulation: Callable[[], AbstractContextManager[Any]]
+    arithmetic: Callable[[], AbstractContextManager[Any]]
     milliseconds: list[float] = field(default_factory=lambda: [0.0, 0.0])  # photos, the rest
     answers: list[list[Entity]] = field(default_factory=list)
 
     def answer(self, posts: Sequence[Post]) -> None:
         """Answer a batch."""
         pixels = [post.pixels for post in posts if post.pixels is not None]
-        with self.emulation():
+        with self.arithmetic():
             started = self._clock()
             features = self.recognizer.encode_images(pixels)
             encoded = self._clock()
@@ -86,7 +93,7 @@ def outcome(precision: Precision, device: torch.device, checkpoint: str | None) 
     """A recognizer of that precision, natively or emulated; None where it is neither."""
     load = partial(Recognizer.from_pretrained, checkpoint, device=str(device))
     try:
-        choose_arithmetic(precision, device)
+        arithmetic = choose_arithmetic(precision, device)
     except ValueError:
         if device.type != "cpu" or precision not in _EMULATED:
             return None
@@ -95,7 +102,7 @@ def outcome(precision: Precision, device: torch.device, checkpoint: str | None) 
             return Outcome(exact, RoundedFactors)
         exact.model = exact.model.with_encoders_in(text=torch.float16, images=torch.float16)
         return Outcome(exact, nullcontext)
-    return Outcome(load(precision=precision), nullcontext)
+    return Outcome(load(precision=precision), partial(tf32_allowed, arithmetic.tf32))
 
 
 def differences(exact: Sequence[list[Entity]], other: Sequence[list[Entity]]) -> tuple[int, float]:
