@@ -11,8 +11,10 @@ compose=${COMPOSE:-docker compose}
 docker=${DOCKER:-docker}
 seconds=${SECONDS_TO_START:-300} # to load, to warm up and to be noticed by the proxy
 
-# Whether the proxy sends posts to CONTAINER. Its health is not enough: the proxy waits for its own check.
+# Whether CONTAINER is ready and the proxy sends it posts. The proxy alone takes every new address for ready until its
+# first check, a second later; and of one that has become ready it learns by its next check.
 in_rotation() {
+  [ "$($docker inspect --format '{{.State.Health.Status}}' "$1")" = healthy ] || return 1
   address=$($docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1")
   state=$(echo "show servers state smner" | $compose exec -T proxy nc 127.0.0.1 9999 |
     awk -v address="$address" '$5 == address { print $6 }')

@@ -34,6 +34,7 @@ class Docker:
         self.containers: dict[str, Running | None] = {}
         self.orders: list[str] = []  # those that change something
         self.broken = False
+        self.health = "healthy"  # of each container
         self._start = start
         self._names = names
         self._admin_port = admin_port
@@ -53,6 +54,8 @@ class Docker:
             case ["compose", "exec", "-T", "proxy", "nc", "127.0.0.1", "9999"]:
                 rows = states(self._admin_port).items()
                 return "".join(f"3 smner 1 smner-1 {address} {state} 0\n" for address, state in rows)
+            case ["inspect", "--format", "{{.State.Health.Status}}", _]:
+                return self.health
             case ["inspect", "--format", "{{.RestartCount}}", container]:
                 return "1" if self.containers[container] is None else "0"
             case ["inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container]:

@@ -86,6 +86,14 @@ def test_roll_gives_up_on_a_slow_replica(stack: Stack, monkeypatch: pytest.Monke
     assert list(stack.docker.containers) == ["c1", "c2"]
 
 
+def test_roll_waits_until_the_container_is_healthy(stack: Stack) -> None:
+    """The proxy already sends it posts."""
+    stack.docker.health = "starting"
+    done = stack.roll("smner", seconds=3)
+    assert done.returncode == 1
+    assert list(stack.docker.containers) == ["c1", "c2"]
+
+
 def test_roll_of_nothing_fails(stack: Stack) -> None:
     stack.docker.containers.clear()
     done = stack.roll("smner")
