@@ -255,6 +255,7 @@ def test_proxy_threads_fit_the_pids_limit() -> None:
 
 def test_proxy_health_check_asks_the_internal_port() -> None:
     proxy = stack()["services"]["proxy"]
-    port, path = proxy["healthcheck"]["test"][-1].removeprefix("http://127.0.0.1:").split("/")
-    assert f"frontend metrics\n  bind :{port}\n  monitor-uri /{path}\n" in PROXY
+    port, path = proxy["healthcheck"]["test"][-1].removeprefix("http://127.0.0.1:").split("/", 1)
+    asked = PROXY.split(f"frontend metrics\n  bind :{port}\n")[1].split("\n\n")[0]
+    assert f"unless {{ path /{path} }}\n  default_backend smner" in asked
     assert [published["target"] for published in proxy["ports"]] == [8000]

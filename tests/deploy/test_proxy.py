@@ -63,6 +63,18 @@ def test_replicas_come_and_go_with_their_names(start: Start, tmp_path: Path) -> 
         eventually(lambda: states(admin_port) == {"127.0.1.2": RUNNING, "127.0.1.3": RUNNING})
 
 
+def test_a_new_address_is_not_yet_health(start: Start, tmp_path: Path) -> None:
+    """HAProxy takes it for ready until its first check."""
+    names, admin_port, metrics_port, first = Names(), free_port(), free_port(), start(1)
+    ports = {"admin_port": admin_port, "metrics_port": metrics_port}
+    with proxying(tmp_path, address(first), names=names, **ports):
+        before = (tmp_path / "log").read_text("utf-8").count("status=503")
+        names["smner"] = ["127.0.1.9"]  # where nothing listens yet
+        eventually(lambda: states(admin_port) == {"127.0.1.9": RUNNING})
+        assert httpx.head(f"http://127.0.0.1:{metrics_port}/health/ready").status_code == 503
+    assert (tmp_path / "log").read_text("utf-8").count("status=503") == before  # checks every second would fill it
+
+
 def test_every_post_gets_a_new_replica_connection(tmp_path: Path) -> None:
     """A replica may close a kept-alive connection just as the next post is sent on it."""
     connections = []
@@ -107,13 +119,13 @@ def test_page_is_reached_through_the_proxy(shared: Running, tmp_path: Path) -> N
 def test_proxy_without_replicas_answers_a_problem(start: Start, tmp_path: Path) -> None:
     replicas, metrics_port = [start(1), start(2)], free_port()
     with proxying(tmp_path, *map(address, replicas), metrics_port=metrics_port) as client:
-        assert httpx.get(f"http://127.0.0.1:{metrics_port}/health").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{metrics_port}/health/ready").status_code == 200
         for replica in replicas:
             replica.sigterm()
         eventually(lambda: "no replica is ready" in client.post("/recognize", files=form()).text)
         answer = client.post("/recognize", files=form())
         # operators search the log for the id; the line may be written after the answer
-        assert httpx.get(f"http://127.0.0.1:{metrics_port}/health").status_code == 503  # what Docker shows
+        assert httpx.get(f"http://127.0.0.1:{metrics_port}/health/ready").status_code == 503  # what Docker shows
         eventually(lambda: answer.headers["X-Request-ID"] in (tmp_path / "log").read_text("utf-8"))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
@@ -137,7 +149,7 @@ def test_internal_port_serves_health_and_metrics(shared: Running, tmp_path: Path
     port = free_port()
     with proxying(tmp_path, address(shared), metrics_port=port) as client:
         assert client.get("/nowhere").status_code == 404
-        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200
         assert httpx.get(f"http://127.0.0.1:{port}/recognize").status_code == 404
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     assert "\nhaproxy_process_nbthread 2\n" in metrics
