@@ -71,6 +71,17 @@ def test_cpu_override_needs_neither_gpu_nor_cuda_torch() -> None:
     assert stack(cpu=True)["services"]["smner"]["environment"]["SMNER_DEVICE"] == "cpu"
 
 
+@pytest.mark.parametrize("document", [OPERATIONS, ROOT / "README.md"])
+def test_documented_line_makes_every_command_use_the_cpu(document: Path, tmp_path: Path) -> None:
+    (line,) = re.findall(r"echo (COMPOSE_FILE=\S+) >> \.env", document.read_text("utf-8"))
+    for file in ("docker-compose.yml", "docker/compose.cpu.yml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text((ROOT / file).read_text("utf-8"), "utf-8")
+    (tmp_path / ".env").write_text(line, "utf-8")
+    done = run(venv_command("docker-compose"), f"--project-directory={tmp_path}", "config", env={})
+    assert "SMNER_DEVICE: cpu" in done.stdout
+
+
 def test_dcgm_sees_every_gpu_and_needs_no_capability() -> None:
     dcgm = stack()["services"]["dcgm"]
     assert devices(dcgm) == [{"driver": "nvidia", "count": -1, "capabilities": ["gpu"]}]
