@@ -51,6 +51,8 @@ def configure_logs(log_format: Literal["auto", "json", "console"]) -> LogWriter:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about clients' photos; Python would remember each
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what it warns of is answered with 400
+    for propagator in ("opentelemetry.baggage", "opentelemetry.trace"):  # their warnings repeat clients' headers
+        logging.getLogger(propagator).setLevel(logging.ERROR)
     return writer
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import structlog
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from service.logs import configure_logs
@@ -17,7 +17,8 @@ def as_before() -> Iterator[None]:
     """Restore logging, which the whole process shares."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in ("uvicorn", "python_multipart")}
+    own = ("uvicorn", "python_multipart", "opentelemetry.baggage", "opentelemetry.trace")
+    levels = {name: logging.getLogger(name).level for name in own}
     yield
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
@@ -71,6 +72,21 @@ def test_events_of_a_traced_request_name_the_trace(capsys: pytest.CaptureFixture
     writer.close()
     traces = [json.loads(line).get("trace_id") for line in capsys.readouterr().err.splitlines()]
     assert traces == [f"{0xABC:032x}", f"{0xABC:032x}", None]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"baggage": "private words"},
+        {"baggage": 10_000 * "private"},
+        {"traceparent": f"00-{1:032x}-{1:016x}-01", "tracestate": "private words"},
+    ],
+)
+def test_broken_headers_of_a_trace_are_not_logged(capsys: pytest.CaptureFixture[str], headers: dict[str, str]) -> None:
+    writer = configure_logs("json")
+    propagate.extract(headers)
+    writer.close()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
