@@ -51,7 +51,10 @@ def _serve(settings: Settings, log_writer: LogWriter) -> int:
     # OpenMP's threads would wait by spinning, on cores that decoding and the event loop need. Read when torch is first
     # imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    tracer_provider = traces.provider_from_environment()
+    try:
+        tracer_provider = traces.provider_from_environment()
+    except ValueError as error:
+        fail(f"traces (OTEL_… variables): {error}")
     with bind(settings.host, settings.port) as listener, _bind_metrics(settings) as metrics_listener:
         with gc_frozen():
             recognizer = load(settings)

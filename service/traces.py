@@ -83,7 +83,11 @@ def _nanoseconds(moment: float, offset: int) -> int:
 
 
 def provider_from_environment() -> "SDKTracerProvider | None":
-    """What sends spans to the collector that OpenTelemetry's own variables name; None if they name none."""
+    """What sends spans to the collector that OpenTelemetry's own variables name; None if they name none.
+
+    Raises:
+        ValueError: other variables of OpenTelemetry do not fit.
+    """
     if not any(map(os.environ.get, _ENDPOINTS)) or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
         return None
     try:  # not at the top: they are an extra, and only this needs them

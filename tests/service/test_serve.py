@@ -117,6 +117,18 @@ def test_usage_error_is_one_line_and_exit_2(
     assert reason in line
 
 
+def test_wrong_variable_for_traces_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.serve.configure_logs", lambda _: LogWriter(io.StringIO()))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--port", "0"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("smner-serve: traces (OTEL_… variables): max_export_batch_size must be less")
+
+
 FULL = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 15 GiB of which 3 MiB is free."
 
 
