@@ -9,6 +9,7 @@
   + InvalidCheckpoint
   + InvalidPostFile
   + StoreUnavailable
+  + NotFinite (also a RuntimeError)
 
 ``code`` is the name that the HTTP service gives the error.
 """
@@ -69,3 +70,10 @@ class InvalidPostFile(SMNERError):
 
 class StoreUnavailable(SMNERError):
     """A store of posts, photos or answers that cannot be used now; any further post would meet the same."""
+
+
+class NotFinite(SMNERError, RuntimeError):
+    """Logits that are no numbers, which would otherwise pass for "no entity" everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__("the network's logits are not finite: its values exceed the precision's range; use float32")

@@ -13,6 +13,7 @@ from model.checkpoint import checkpoint_folder, load_model, verify_checkpoint
 from model.decoding import find_candidates
 from model.device import Precision, allow_tf32, choose_arithmetic, choose_device
 from model.entities import Answer, Entity
+from model.errors import NotFinite
 from model.explanations import DECIMALS, explain_candidates
 from model.merging import WindowOutput, merge_windows
 from model.modeling.image_encoder import fold_for_inference
@@ -170,6 +171,9 @@ class Recognizer:
         Args:
             posts: posts from :meth:`prepare`; all are padded to the longest.
             explain: whether to add the scores of all types to the entities and, in posts with an image, attention.
+
+        Raises:
+            NotFinite: a value exceeded the range of the precision.
         """
         features = self._image_features(posts)
         outputs: list[dict[int, WindowOutput]] = [{} for _ in posts]
@@ -187,6 +191,8 @@ class Recognizer:
         inputs = {key: tensor if key in _ON_CPU else self._copied(tensor) for key, tensor in batch.items()}
         output = self.model(**inputs, output_attentions=explained)
         candidates = find_candidates(output.logits, output.spans, temperature=self.model.config.score_temperature)
+        if not output.logits.isfinite().all():  # asked last, since it waits for the device
+            raise NotFinite
         if not explained:
             return [WindowOutput(own, {}) for own in candidates]
         weights = [None] * len(rows) if output.attentions is None else list(output.attentions)

@@ -1,5 +1,6 @@
 import random
 import re
+from dataclasses import replace
 from io import BytesIO
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from model import Entity, Recognizer
 from model.device import has_bfloat16
-from model.errors import UnsupportedImage
+from model.errors import NotFinite, UnsupportedImage
 from model.modeling.spans import span_index
 from model.preprocessing.words import split_words
 
@@ -132,6 +133,17 @@ def test_auto_encodes_images_alone_in_bfloat16(recognizer: Recognizer, images: I
     assert post.pixels is not None
     assert [it.encode_images([post.pixels])[0].dtype for it in (recognizer, exact)] == [torch.bfloat16, torch.float32]
     assert recognizer.recognize_batch(TEXTS) == exact.recognize_batch(TEXTS)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_overflow_is_no_answer_without_entities(recognizer: Recognizer, image: Image.Image, value: float) -> None:
+    """Comparisons with NaN are false, so no span was an entity."""
+    fine, overflown = recognizer.prepare("Kawhi Leonard"), recognizer.prepare("Kawhi Leonard", image)
+    assert overflown.pixels is not None
+    features = torch.full_like(recognizer.encode_images([overflown.pixels])[0], value)
+    assert recognizer.run([fine])[0]
+    with pytest.raises(NotFinite, match="use float32"):
+        recognizer.run([fine, replace(overflown, image_features=features)])
 
 
 def test_answers_keep_the_order_of_the_posts(recognizer: Recognizer) -> None:
