@@ -69,6 +69,8 @@ def _serve(settings: Settings, log_writer: LogWriter) -> int:
         server = Server(app.state.service, server_config(app), address=url_of(listener))
         if metrics_listener is not None:
             server.serve_metrics(server_config(metrics_app), metrics_listener)
+        for bound in filter(None, (listener, metrics_listener)):
+            listen(bound)
         server.run(sockets=[listener])
     traces.close(tracer_provider)
     return 0 if server.model_alive else 1
@@ -132,6 +134,15 @@ def bind(host: str, port: int) -> socket.socket:
             listener.close()
         fail(f"cannot listen on {host} port {port}: {error.strerror}")
     return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Listen, because uvloop would hide that another process has bound the address, too, and listens already."""
+    try:
+        listener.listen()
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        fail(f"cannot listen on {host} port {port}: {error.strerror}")
 
 
 def _bind_metrics(settings: Settings) -> AbstractContextManager[socket.socket | None]:

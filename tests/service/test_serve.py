@@ -13,7 +13,7 @@ import torch
 
 from model import SMNER, Post
 from service.log_writer import LogWriter
-from service.serve import bind, load, main
+from service.serve import bind, listen, load, main
 from service.settings import Settings
 from tests.benchmarks.serving.posts import load_posts
 from tests.service.conftest import Running, ScriptedRecognizer, eventually
@@ -209,6 +209,18 @@ def test_taken_metrics_port_is_one_line(capsys: pytest.CaptureFixture[str], monk
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match="2"):
             main(["--port", "0", "--metrics-port", str(port)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"smner-serve: cannot listen on 127.0.0.1 port {port}: Address already in use"
+
+
+def test_port_taken_while_loading_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The second of two services that were started at once ran on without ever listening."""
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with bind("127.0.0.1", port) as second:
+            listen(first)
+            with pytest.raises(SystemExit, match="2"):
+                listen(second)
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"smner-serve: cannot listen on 127.0.0.1 port {port}: Address already in use"
 
