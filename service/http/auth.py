@@ -41,7 +41,7 @@ class KeyFile:
         self._on_names = on_names
         self._version = self._file_version()
         self._clients = _read_clients(path)
-        self._unreadable = False
+        self._fault: str | None = None  # why the file cannot be read
         self._stopped = threading.Event()
         on_names(self._names)
 
@@ -66,11 +66,11 @@ class KeyFile:
                 self._version = version
                 self._on_names(self._names)
                 log.info("API keys reloaded", keys=len(self._clients), clients=sorted(self._names))
-            self._unreadable = False
+            self._fault = None
         except (OSError, ValueError) as error:
-            if not self._unreadable:  # else it would be logged every second
+            if str(error) != self._fault:  # else it would be logged every second
                 log.warning("API keys cannot be read, keeping the old ones", detail=str(error))
-            self._unreadable = True
+            self._fault = str(error)
 
     @property
     def _names(self) -> frozenset[str]:

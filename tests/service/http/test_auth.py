@@ -93,6 +93,18 @@ def test_changed_file_is_reloaded(file: Path) -> None:
     assert told == [{"app", "ann"}, {"app", "bob"}]
 
 
+def test_each_reason_for_keeping_keys_is_logged(file: Path) -> None:
+    """Editors remove a file before they write it, and the mistake in what they wrote was never told."""
+    keys = KeyFile(file)
+    file.unlink()
+    with capture_logs() as logs:
+        keys.reload_if_changed()
+        rewrite(file, "app:third key\n")
+        keys.reload_if_changed()
+    assert ["No such file" in entry["detail"] for entry in logs] == [True, False]
+    assert "line 1" in logs[1]["detail"]
+
+
 @pytest.mark.parametrize("content", [None, "", "# only a comment\n", "app:third key\n", "third key\n"])
 def test_unreadable_file_keeps_the_old_keys(file: Path, content: str | None) -> None:
     keys = KeyFile(file)
