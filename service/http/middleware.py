@@ -200,5 +200,5 @@ class Responder:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while self._body_left:
                     await self.receive()
-        except (TimeoutError, MalformedRequest):
-            pass  # time is up, or the rest is not a body
+        except (TimeoutError, MalformedRequest, asyncio.CancelledError):
+            pass  # time is up, the rest is not a body, or the server stops

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+from structlog.testing import capture_logs
 
 from service.app import create_app
 from service.settings import Settings
@@ -83,6 +84,19 @@ def test_unfinished_posts_get_503_after_draining(scripted: ScriptedRecognizer, s
         answer = accepted.result()
         assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
         brake.release()
+
+
+def test_unfinished_upload_is_logged_at_the_end(running: Running) -> None:
+    """The end of the event loop cut off the answer's last part, with a traceback instead of the request's entry."""
+    with capture_logs() as logs, running.connect() as slow:
+        slow.sendall(b"POST /recognize HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n")
+        slow.sendall(b"Content-Length: 1000\r\n\r\n{")
+        eventually(lambda: running.limiter.permits_held == 1)
+        running.sigterm()
+        running.sigterm()
+        assert b" 503 " in slow.recv(4096)
+        eventually(lambda: len(logs) == 1)
+    assert (logs[0]["event"], logs[0]["status"]) == ("request", 503)
 
 
 def test_service_without_model_thread_is_not_live(scripted: ScriptedRecognizer) -> None:
