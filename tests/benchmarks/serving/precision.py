@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -45,26 +45,21 @@ def _to_tf32(factor: Tensor) -> Tensor:
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-@contextmanager
-def tf32_allowed(allowed: bool) -> Iterator[None]:
-    """Within it, TF32 is allowed or not: that is a setting of the process, and the last loaded recognizer made it."""
-    allow_tf32(allowed=allowed)
-    yield
-
-
 @dataclass
 class Outcome:
-    """Answers of one precision."""
+    """Answers of one precision; ``tf32`` is whether it lets CUDA use TF32."""
 
     recognizer: Recognizer
-    arithmetic: Callable[[], AbstractContextManager[Any]]
+    emulation: Callable[[], AbstractContextManager[Any]]
+    tf32: bool = False
     milliseconds: list[float] = field(default_factory=lambda: [0.0, 0.0])  # photos, the rest
     answers: list[list[Entity]] = field(default_factory=list)
 
     def answer(self, posts: Sequence[Post]) -> None:
         """Answer a batch."""
+        allow_tf32(allowed=self.tf32)  # in the whole process, for which the recognizer loaded last has decided
         pixels = [post.pixels for post in posts if post.pixels is not None]
-        with self.arithmetic():
+        with self.emulation():
             started = self._clock()
             features = self.recognizer.encode_images(pixels)
             encoded = self._clock()
@@ -102,7 +97,7 @@ def outcome(precision: Precision, device: torch.device, checkpoint: str | None) 
             return Outcome(exact, RoundedFactors)
         exact.model = exact.model.with_encoders_in(text=torch.float16, images=torch.float16)
         return Outcome(exact, nullcontext)
-    return Outcome(load(precision=precision), partial(tf32_allowed, arithmetic.tf32))
+    return Outcome(load(precision=precision), nullcontext, tf32=arithmetic.tf32)
 
 
 def differences(exact: Sequence[list[Entity]], other: Sequence[list[Entity]]) -> tuple[int, float]:
