@@ -88,7 +88,8 @@ def provider_from_environment() -> "SDKTracerProvider | None":
     Raises:
         ValueError: other variables of OpenTelemetry do not fit.
     """
-    if not any(map(os.environ.get, _ENDPOINTS)) or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+    exporters = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"  # empty counts as not set
+    if not any(map(os.environ.get, _ENDPOINTS)) or "otlp" not in exporters.split(","):
         return None
     try:  # not at the top: they are an extra, and only this needs them
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -190,6 +190,14 @@ def test_environment_names_the_collector(
     assert {span.name for span in sent} == {"POST /recognize", *STAGES}
 
 
+@pytest.mark.parametrize("exporters", ["", "otlp", "console,otlp"])
+def test_otlp_is_one_of_the_exporters(collector: object, monkeypatch: pytest.MonkeyPatch, exporters: str) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", exporters)
+    provider = provider_from_environment()
+    assert provider is not None
+    close(provider)
+
+
 @pytest.mark.parametrize("name", ["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"])
 def test_service_name_can_be_chosen(
     collector: list[ExportTraceServiceRequest], monkeypatch: pytest.MonkeyPatch, name: str
