@@ -3,10 +3,11 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import unquote
 from uuid import uuid4
 
 import fsspec
@@ -71,12 +72,14 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
-        with reaching(self.name(name)):
+        with reaching(self.name(name)), suppress(FileNotFoundError):  # another share may have removed it
             if self.fs.exists(self.path(name)):
                 self.fs.rm_file(self.path(name))
 
     def path_in(self, name: str) -> str | None:
         """The path of a file by its name or by its own address; None if that is not within this folder."""
+        if ".." in unquote(name).split("/"):  # which some stores follow
+            return None
         protocols = (self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol
         if "://" not in name:
             return self.path(name)
@@ -97,6 +100,10 @@ class Folder:
             yield partial
             with reaching(self.name(name)):
                 self._put(partial, name)
+        except OSError as error:
+            if error.filename is not None or error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(partial)) from error  # which disk is full
         finally:
             partial.unlink(missing_ok=True)
 

@@ -78,7 +78,13 @@ def test_an_empty_photo_is_no_outage(store: Photos) -> None:
 def test_a_photo_elsewhere_is_not_read(store: Photos) -> None:
     """Posts come from strangers, who could otherwise choose what this machine asks which host for."""
     assert store("slow://photos/deep/a.jpg") == b"photo"
-    for name in ("slow://others/a.jpg", "https://intranet/a.jpg", "slow://photos2/a.jpg"):
+    for name in (
+        "slow://others/a.jpg",
+        "https://intranet/a.jpg",
+        "slow://photos2/a.jpg",
+        "../a.jpg",
+        "slow://photos/%2E./a.jpg",
+    ):
         with pytest.raises(BrokenPost, match="is not in slow://photos"):
             store(name)
 
