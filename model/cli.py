@@ -121,6 +121,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give either a text or --input")
     if (options.input is None) != (options.output is None):
         parser.error("--input and --output go together")
+    if "" in (options.input, options.output):  # as of a variable that is not set; pathlib takes it for this folder
+        parser.error("--input and --output must not be empty")
     of_a_text = {"--image": options.image, "--explain": options.explain, "--json": options.json or None}
     if options.input is not None and (given := _given(of_a_text)):
         parser.error(f"{given} goes with a text; with --input, each post names its own photo and is answered as JSON")

@@ -26,6 +26,6 @@ def is_parquet(name: str) -> bool:
 
 def names_a_folder(source: str, output: str) -> bool:
     """Whether answers go into a folder, with a file for each file of posts, rather than from file to file."""
-    if "://" in source or source.endswith((".parquet", ".zst")) or Path(source).is_dir():
+    if "://" in f"{source} {output}" or source.endswith((".parquet", ".zst")) or Path(source).is_dir():
         return True
     return (is_pattern(source) and not Path(source).exists()) or output.endswith("/") or Path(output).is_dir()

@@ -23,7 +23,7 @@ def recognize_folder(options: argparse.Namespace, log: Log) -> Outcome:
     Raises:
         SMNERError, OSError, ValueError, RuntimeError: nothing could be done, or the run had to stop.
     """
-    if options.output.endswith(SUFFIXES):
+    if options.output == "-" or options.output.endswith(SUFFIXES):
         raise ValueError(f"--output {options.output}: the answers go into a folder, a file for each file of posts")
     if options.ray is not None and find_spec("ray") is None:
         raise ValueError(f"--ray {options.ray} needs the extra smner[bulk]")
@@ -60,7 +60,7 @@ def _images(address: str | None) -> str | None:
         return None
     folder = Folder(address)
     with reaching(address):
-        found = folder.fs.exists(folder.root) or address.startswith("http")  # where folders need not exist
+        found = folder.fs.isdir(folder.root) or address.startswith("http")  # where folders need not exist
     if not found:
         raise FileNotFoundError(f"--images {address}: there is no such folder")
     return folder.address

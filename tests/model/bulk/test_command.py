@@ -36,6 +36,7 @@ def posts(tmp_path: Path) -> Path:
     ("source", "output", "folder"),
     [
         ("s3://bucket/posts.jsonl", "answers.jsonl", True),
+        ("posts.jsonl", "s3://bucket/answers", True),
         ("posts.parquet", "answers", True),
         ("*.jsonl", "answers", True),
         ("posts.jsonl", "answers/", True),
@@ -68,11 +69,16 @@ def test_the_status_counts_posts_and_files(
     [
         (["--input", "absent/*.parquet", "--output", "a"], "absent/*.parquet: there are no files of posts"),
         (["--input", "{posts}", "--output", "a.jsonl"], "--output a.jsonl: the answers go into a folder"),
+        (["--input", "{posts}", "--output", "-"], "--output -: the answers go into a folder"),
         (
             ["--input", "{posts}", "--output", "a", "--shard", "2/2"],
             "--shard 2/2: expected K/N, with K from 0 to N - 1",
         ),
         (["--input", "{posts}", "--output", "a", "--images", "absent"], "--images absent: there is no such folder"),
+        (
+            ["--input", "{posts}", "--output", "a", "--images", "{posts}/b.jsonl"],
+            "b.jsonl: there is no such folder",
+        ),
         (["--input", "nowhere://posts/", "--output", "a"], "nowhere"),
         (["--input", "absent.parquet", "--output", "a"], "absent.parquet: there is no such file or folder"),
     ],
@@ -99,6 +105,14 @@ def test_options_of_folders_need_a_folder(option: list[str], capsys: pytest.Capt
     with pytest.raises(SystemExit):
         main(["--input", "posts.jsonl", "--output", "answers.jsonl", *option])
     assert f"{option[0]} goes with whole folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("files", [["--input", "", "--output", "a"], ["--input", "a", "--output", ""]])
+def test_an_empty_name_is_no_folder(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the current one, if a variable of a script is not set."""
+    with pytest.raises(SystemExit):
+        main(files)
+    assert "--input and --output must not be empty" in capsys.readouterr().err
 
 
 class Screen(StringIO):
