@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
@@ -20,7 +21,7 @@ from model.post_files.post_line import PreparedLine, prepare_line
 from model.recognizer import Recognizer
 
 _BUFFER_BYTES = 2**22  # of a file in a store
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+_ZSTANDARD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # RFC 8878: a frame, or one to be skipped
 
 
 class JSONLines:
@@ -55,7 +56,7 @@ class _Writer:
 def _unpacked(file: IO[bytes]) -> BufferedReader:
     """Without Zstandard, if the content begins with it; what is gzipped is found by :func:`lines_in`."""
     buffered = file if isinstance(file, BufferedReader) else BufferedReader(cast(Any, file), _BUFFER_BYTES)
-    if not buffered.peek(4).startswith(_ZSTANDARD):
+    if _ZSTANDARD.match(buffered.peek(4)) is None:
         return buffered
     return BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(buffered, "r"), "zstd"))
 

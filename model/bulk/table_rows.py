@@ -70,9 +70,10 @@ def _check_columns(schema: pyarrow.Schema, name: str) -> None:
     """Refuse a table of something else, which would otherwise be answered by an error in every row."""
     if not {"text", "tokens"} & set(schema.names):
         raise InvalidPostFile(f"{name} has neither a column text nor tokens, but {', '.join(schema.names)}")
+    has_text = "text" in schema.names  # beside which "tokens" may be something else
     for column, fits, wanted in (
         ("id", _is_id, "strings, numbers or bytes"),
-        ("text", _is_text, "strings"),
+        ("text", _is_text, "strings") if has_text else ("tokens", _are_tokens, "lists of strings"),
         ("image", _is_image, "bytes, paths or a struct of both"),
     ):
         if column in schema.names and not fits(_value_type(schema.field(column).type)):
@@ -87,13 +88,17 @@ def _is_text(kind: pyarrow.DataType) -> bool:
     return cast(bool, types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
+def _are_tokens(kind: pyarrow.DataType) -> bool:
+    return bool(types.is_list(kind) or types.is_large_list(kind)) and _is_text(_value_type(kind.value_type))
+
+
 def _is_bytes(kind: pyarrow.DataType) -> bool:
     return cast(bool, types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _is_id(kind: pyarrow.DataType) -> bool:
-    number = types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
-    return number or types.is_fixed_size_binary(kind) or _is_text(kind) or _is_bytes(kind)
+    number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)
+    return number or kind == pyarrow.uuid() or types.is_fixed_size_binary(kind) or _is_text(kind) or _is_bytes(kind)
 
 
 def _is_image(kind: pyarrow.DataType) -> bool:

@@ -1,4 +1,5 @@
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow
@@ -38,6 +39,7 @@ def test_a_photo_is_bytes_or_a_path(tmp_path: Path, image: pyarrow.Array, expect
     ("columns", "message"),
     [
         ({"txt": ["a"]}, "posts.parquet has neither a column text nor tokens, but txt"),
+        ({"tokens": [[1]]}, "the column tokens is list<element: int64>, not lists of strings"),
         ({"text": [1]}, "the column text is int64, not strings"),
         ({"text": ["a"], "id": [{"a": 1}]}, r"the column id is struct<a: int64>, not strings, numbers or bytes"),
         ({"text": ["a"], "image": [1.5]}, "the column image is double, not bytes, paths or a struct of both"),
@@ -52,6 +54,15 @@ def test_ids_keep_their_type(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, {"id": pyarrow.array([7], pyarrow.uint8()), "tokens": [["a", "b"]]})
     assert row.id is not None
     assert (row.id.as_py(), row.id.type, row.fields()) == (7, pyarrow.uint8(), {"tokens": ["a", "b"]})
+
+
+@pytest.mark.parametrize(
+    "ids", [pyarrow.array([Decimal(7)], pyarrow.decimal128(38)), pyarrow.array([bytes(16)], pyarrow.uuid())]
+)
+def test_databases_have_ids_of_their_own(tmp_path: Path, ids: pyarrow.Array) -> None:
+    (row,) = rows(tmp_path, {"id": ids, "text": ["a"], "tokens": [1]})
+    assert pyarrow.array([row.id], ids.type) == ids
+    assert "id" not in row.fields()
 
 
 def test_memory_is_bounded_within_a_row_group(tmp_path: Path) -> None:
