@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 from pyarrow import parquet
 
@@ -47,30 +47,33 @@ class Part:
 def find_inputs(address: str) -> tuple[Folder, list[InputFile]]:
     """The files that a pattern matches, that a folder has beneath it, or the one file of that name.
 
-    Names start from the last folder of the address without ``*``, ``?`` or ``[``. Files whose name begins with a dot or
-    an underscore are ignored.
+    Names start from the last folder of the address without ``*``, ``?`` or ``[``. Files are ignored if their name, or
+    that of a folder on the way to them, begins with a dot or an underscore.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: one has a format that is not read.
+        ValueError: one has a format that is not read, or a name that cannot be written down.
     """
     fs, path = resolve(address)
     with reaching(address):
         try:
-            root, found = _list(fs, path)
+            root, listed = _list(fs, path)
+            found = {name: _followed(fs, info) for name, info in sorted(listed.items())}
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{address}: there is no such file or folder") from error
     folder = Folder(fs.unstrip_protocol(root))
     files = [
         InputFile(name.removeprefix(f"{folder.root}/"), int(info.get("size") or 0), version_of(info))
-        for name, info in sorted(found.items())
-        if info["type"] == "file" and not name.rpartition("/")[2].startswith((".", "_"))
+        for name, info in found.items()
+        if info["type"] == "file" and not _is_hidden(name.removeprefix(f"{folder.root}/"))
     ]
     if not files:
         raise FileNotFoundError(f"{address}: there are no files of posts, whose names end in {', '.join(SUFFIXES)}")
     for file in files:
         if not file.name.endswith(SUFFIXES):
             raise ValueError(f"{folder.name(file.name)}: the name ends in none of {', '.join(SUFFIXES)}")
+        if not _is_text(file.name):
+            raise ValueError(f"{folder.name(file.name)!a}: the name is not UTF-8; rename the file")
     return folder, files
 
 
@@ -82,6 +85,26 @@ def _list(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
         found = fs.find(path, detail=True)
         return path.rstrip("/"), {name: info for name, info in found.items() if name.endswith(SUFFIXES)}
     return path.rpartition("/")[0], {path: fs.info(path)}
+
+
+def _followed(fs: Any, info: dict[str, Any]) -> dict[str, Any]:
+    """What a link leads to; one that leads nowhere is reported as a file that cannot be read."""
+    if not info.get("islink"):
+        return info
+    try:
+        return cast(dict[str, Any], fs.info(info["name"]))
+    except FileNotFoundError:
+        return info | {"type": "file"}
+
+
+def _is_hidden(name: str) -> bool:
+    """As the ``_delta_log`` of a table, or a ``.git``."""
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _is_text(name: str) -> bool:
+    """Unlike a name in another encoding, in which Python has lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def plan_parts(folder: Folder, files: Sequence[InputFile]) -> list[Part]:

@@ -1,7 +1,7 @@
 """From folders of posts to folders of answers: what is left to do, and what is to be said at the end."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -63,9 +63,11 @@ class BulkRun:
         self.revision = verify_checkpoint(self._checkpoint)
         self._parts = plan_parts(self._inputs, files)
         self._mine = self._parts[share.index :: share.count]
-        done = self._done()
-        begin_run(self._outputs, done, files, checkpoint=self.revision, precision=precision)
-        self.left = [part for part in self._mine if part not in set(done)]
+        names = self._outputs.names()
+        done = self._among(names)
+        begin_run(self._outputs, names, done, files, checkpoint=self.revision, precision=precision)
+        answered = set(done)
+        self.left = [part for part in self._mine if part not in answered]
 
     @property
     def addresses(self) -> tuple[str, str]:
@@ -89,7 +91,7 @@ class BulkRun:
     def finish(self, outcome: Outcome | None = None) -> Outcome:
         """Count all answers of this share; if those of all shares are there, write the summary."""
         outcome = outcome or Outcome()
-        done = self._done()
+        done = self._among(self._outputs.names())
         complete = len(done) == len(self._parts)
         mine = set(self._mine)
         counts = self._count_all([part for part in done if complete or part in mine], outcome.answered)
@@ -101,8 +103,8 @@ class BulkRun:
             write_summary(self._outputs, everything, files=len(done), checkpoint=checkpoint, precision=self._precision)
         return outcome
 
-    def _done(self) -> list[Part]:
-        names = self._outputs.names()
+    def _among(self, names: Collection[str]) -> list[Part]:
+        """The parts whose answers have one of these names."""
         return [part for part in self._parts if part.output in names]
 
     def _count_all(self, parts: Sequence[Part], known: dict[Part, Counts]) -> dict[Part, Counts]:
@@ -125,9 +127,10 @@ def _without_answers(inputs: Folder, files: Sequence[InputFile], outputs: Folder
     """The files that do not lie in the folder of answers, which a pattern such as ``**/*.parquet`` may match, too.
 
     Raises:
-        FileExistsError: posts and answers would lie in one folder.
+        FileExistsError: posts and answers would lie in one folder, or all posts beneath the answers.
     """
     source, output = (os.path.realpath(f.root) if f.is_local else f.address for f in (inputs, outputs))
-    if source == output:
+    others = [file for file in files if not f"{source}/{file.name}".startswith(f"{output}/")]
+    if source == output or not others:
         raise FileExistsError(f"{outputs.address} has the posts; choose another folder for the answers")
-    return [file for file in files if not f"{source}/{file.name}".startswith(f"{output}/")]
+    return others

@@ -4,10 +4,11 @@ Names with an underscore are ignored by what reads folders of tables (Spark, pya
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from model.bulk.addresses import SUFFIXES
 from model.bulk.counts import Counts
 from model.bulk.plan import InputFile, Part
 from model.bulk.stores import Folder
@@ -19,9 +20,19 @@ _PACKAGES = ("smner", "torch", "torchvision", "transformers", "tokenizers", "pil
 
 
 def begin_run(
-    outputs: Folder, done: Sequence[Part], inputs: Sequence[InputFile], *, checkpoint: str, precision: Precision
+    outputs: Folder,
+    names: Iterable[str],
+    done: Sequence[Part],
+    inputs: Sequence[InputFile],
+    *,
+    checkpoint: str,
+    precision: Precision,
 ) -> None:
     """Note which files and which checkpoint the answers come from, before the first of them is written.
+
+    Args:
+        names: of all files in ``outputs``, which may have answers to other posts, too.
+        done: parts of this run that are answered there.
 
     Raises:
         FileExistsError: answers that are there come from another checkpoint or precision, or from other files.
@@ -30,7 +41,7 @@ def begin_run(
     files = {file.name: file.version for file in inputs}
     if done and earlier is None:
         raise FileExistsError(f"{outputs.name(done[0].output)} exists, but {RUN_FILE} does not; choose another output")
-    if done and earlier is not None:
+    if earlier is not None and any(name.endswith(SUFFIXES) for name in names):
         _check_model(outputs, earlier, checkpoint=checkpoint, precision=precision)
         _check_files(outputs, earlier["inputs"], done, files)
         files = earlier["inputs"] | files  # other files of posts may have been answered in the same folder

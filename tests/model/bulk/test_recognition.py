@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from model.post_files.recognition import recognize_file
 from tests.model.bulk.folders import TEXT, contents, read_table, some_posts, write_lines, write_table
 
 Answer = Callable[..., Outcome]
+SKIPPED = b"\x50\x2a\x4d\x18\x04\0\0\0size"  # a frame that pzstd writes before its own
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def posts(tmp_path: Path) -> Path:
     write_lines(folder / "a.jsonl", some_posts(20, 200))
     write_lines(folder / "b.jsonl.gz", [*some_posts(3, 300), {"id": "broken"}])
     write_lines(folder / "c.ndjson.zst", some_posts(3, 400))
+    (folder / "c.ndjson.zst").write_bytes(SKIPPED + (folder / "c.ndjson.zst").read_bytes())
     return folder
 
 
@@ -127,6 +130,18 @@ def test_a_new_file_is_answered_beside_others(answer: Answer, posts: Path, tmp_p
     assert json.loads((tmp_path / "answers" / "_SUMMARY.json").read_text())["posts"] == 92
 
 
+def test_other_posts_are_answered_beside_others(answer: Answer, posts: Path, tmp_path: Path) -> None:
+    """What was known of the earlier ones stays known: neither their files nor the checkpoint may change."""
+    for _ in range(2):
+        for name in ("a.jsonl", "*.parquet"):
+            answer(posts / name, tmp_path / "answers")
+    with pytest.raises(FileExistsError, match="has answers with checkpoint"):
+        BulkRun(str(posts / "*.gz"), str(tmp_path / "answers"), Share())
+    write_lines(posts / "a.jsonl", some_posts(21))
+    with pytest.raises(FileExistsError, match=r"a\.jsonl has changed"):
+        answer(posts / "a.jsonl", tmp_path / "answers")
+
+
 def test_a_changed_file_is_refused(answer: Answer, posts: Path, tmp_path: Path) -> None:
     """Until its answers are removed."""
     answer(posts, tmp_path / "answers")
@@ -155,6 +170,29 @@ def test_answers_never_mix_with_posts(answer: Answer, posts: Path) -> None:
             answer(posts / "*.jsonl", output)
     for _ in range(2):
         assert answer(posts / "**" / "*.parquet", posts / "answers").counts.posts == 63
+    with pytest.raises(FileExistsError, match="has the posts; choose another folder"):
+        answer(posts / "deep", posts)
+
+
+def test_links_are_followed(answer: Answer, posts: Path, tmp_path: Path) -> None:
+    """As those in a cache of the hub; one that leads nowhere is a file that cannot be read."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    (folder / "a.jsonl").symlink_to(posts / "a.jsonl")
+    assert answer(folder, tmp_path / "answers").counts.posts == 20
+    write_lines(posts / "a.jsonl", some_posts(21))
+    with pytest.raises(FileExistsError, match=r"a\.jsonl has changed"):
+        answer(folder, tmp_path / "answers")
+    (folder / "b.jsonl").symlink_to("nowhere")
+    assert "b.jsonl cannot be read" in answer(folder / "b*", tmp_path / "others").errors[0]
+
+
+def test_hidden_folders_are_ignored(answer: Answer, posts: Path, tmp_path: Path) -> None:
+    """As a Delta table's log, which is a table of something else; not the one that was asked for."""
+    write_table(posts / "_delta_log" / "0.checkpoint.parquet", [{"name": "a"}])
+    write_lines(posts / ".git" / "a.jsonl", some_posts(1))
+    assert answer(posts, tmp_path / "answers").counts.posts == 90
+    assert answer(posts / ".git", tmp_path / "others").counts.posts == 1
 
 
 def test_a_damaged_file_costs_only_itself(answer: Answer, posts: Path, tmp_path: Path) -> None:
@@ -224,10 +262,12 @@ def test_a_store_is_read_and_written(answer: Answer, posts: Path, tmp_path: Path
         ("*.csv", r"posts\.csv: the name ends in none of"),
         ("*.tsv", "there are no files of posts"),
         ("absent/", "absent"),
+        ("*.jsonl", r"\\udcff\.jsonl': the name is not UTF-8"),
     ],
 )
 def test_what_is_not_read_is_named(answer: Answer, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "posts.csv").touch()
+    (tmp_path / os.fsdecode(b"\xff.jsonl")).touch()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         answer(tmp_path / name, tmp_path / "answers")
 
