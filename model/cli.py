@@ -1,6 +1,7 @@
 """``smner-recognize``: shows the entities of one post, or recognizes a file of posts."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -99,6 +100,7 @@ def arguments() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; a mistake prints one line to standard error."""
     options = _parse(argv)
+    gc.freeze()  # what compiling patterns left has finalizers, and Python ignores an interruption in those
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # our errors name what does not fit
     try:

@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import signal
@@ -118,6 +119,14 @@ def test_the_precision_reaches_the_recognizer(command: list[str], monkeypatch: p
     with pytest.raises(AttributeError):
         main([TEXT, *command, "--precision", "bfloat16"])
     assert chosen[0]["precision"] == "bfloat16"
+
+
+def test_an_interruption_meets_no_finalizer_of_imports() -> None:
+    """Compiled patterns leave thousands, and where the first of them ran, Python ignored Ctrl-C."""
+    gc.unfreeze()
+    assert main(["--input", "absent.jsonl", "--output", "answers.jsonl"]) == 2
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("the operator is not\nimplemented for MPS"), OSError("no space")])
