@@ -56,16 +56,17 @@ class BulkRun:
     def __init__(
         self, source: str, output: str, share: Share, *, checkpoint: str | None = None, precision: Precision = "auto"
     ) -> None:
+        self._source = source
         self._inputs, files = find_inputs(source)
         self._outputs = Folder(output)
-        files = _without_answers(self._inputs, files, self._outputs)
+        self._files = _without_answers(self._inputs, files, self._outputs)
         self._checkpoint, self._precision = checkpoint_folder(checkpoint), precision
         self.revision = verify_checkpoint(self._checkpoint)
-        self._parts = plan_parts(self._inputs, files)
+        self._parts = plan_parts(self._inputs, self._files)
         self._mine = self._parts[share.index :: share.count]
         names = self._outputs.names()
         done = self._among(names)
-        begin_run(self._outputs, names, done, files, checkpoint=self.revision, precision=precision)
+        begin_run(self._outputs, names, done, self._files, checkpoint=self.revision, precision=precision)
         answered = set(done)
         self.left = [part for part in self._mine if part not in answered]
 
@@ -86,6 +87,7 @@ class BulkRun:
             with ProgressReport(files=len(self._mine), done=len(self._mine) - len(self.left), log=log) as report:
                 for event in engine(self.left):
                     outcome.note(event, report)
+            outcome.errors += self._changes()
         return self.finish(outcome)
 
     def finish(self, outcome: Outcome | None = None) -> Outcome:
@@ -97,11 +99,20 @@ class BulkRun:
         counts = self._count_all([part for part in done if complete or part in mine], outcome.answered)
         outcome.counts = total(counts[part] for part in counts if part in mine)
         outcome.left = len(set(self._parts) - mine - set(done))
-        if complete:
+        if complete and not outcome.errors:
             checkpoint = {"name": self._checkpoint.resolve().name, "revision": self.revision}
             everything = total(counts.values())
             write_summary(self._outputs, everything, files=len(done), checkpoint=checkpoint, precision=self._precision)
         return outcome
+
+    def _changes(self) -> list[str]:
+        """What is wrong with files of posts that changed, be it between two parts; the next run refuses them, too."""
+        now = {file.name: file.version for file in find_inputs(self._source)[1]}
+        return [
+            f"{self._inputs.name(file.name)} changed during the run; remove its answers"
+            for file in self._files
+            if now.get(file.name, file.version) != file.version
+        ]
 
     def _among(self, names: Collection[str]) -> list[Part]:
         """The parts whose answers have one of these names."""

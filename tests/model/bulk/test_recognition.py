@@ -154,6 +154,17 @@ def test_a_changed_file_is_refused(answer: Answer, posts: Path, tmp_path: Path) 
     assert answer(posts, tmp_path / "answers").counts.posts == 91
 
 
+def test_a_file_that_changes_before_its_turn_is_named(posts: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    """Its parts might be of two files; so there is no summary."""
+    run = BulkRun(str(posts), str(tmp_path / "answers"), Share(), checkpoint=str(tiny_checkpoint))
+    source, output = run.addresses
+    worker = Worker(Recognizer.from_pretrained(tiny_checkpoint), Job(inputs=source, outputs=output), threads=1)
+    write_lines(posts / "a.jsonl", some_posts(21))
+    outcome = run.answer(here(worker), print)
+    assert outcome.errors == [f"{posts}/a.jsonl changed during the run; remove its answers"]
+    assert not (tmp_path / "answers" / "_SUMMARY.json").exists()
+
+
 def test_another_checkpoint_is_refused(answer: Answer, posts: Path, tmp_path: Path) -> None:
     answer(posts, tmp_path / "answers")
     with pytest.raises(FileExistsError, match=r"has answers with checkpoint .*, not .*; choose another output"):
