@@ -157,7 +157,7 @@ def cluster(address: str) -> Iterator[None]:
     options = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-    except (RayError, RuntimeError) as error:
+    except (RayError, RuntimeError, ConnectionError, ValueError) as error:
         raise ConnectionError(f"--ray {address}: {_first_line(error)}") from error
     try:
         with (

@@ -163,6 +163,13 @@ def test_a_killed_driver_is_followed_by_another(
     assert not list(output.glob(".*"))
 
 
+def test_a_cluster_that_is_none_is_named() -> None:
+    from model.bulk.ray_engine import cluster
+
+    with pytest.raises(ConnectionError, match="--ray nowhere: Invalid address format"), cluster("nowhere"):
+        pass
+
+
 @pytest.mark.parametrize(
     ("nodes", "actors", "resources"),
     [
