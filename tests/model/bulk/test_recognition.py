@@ -154,7 +154,7 @@ def test_a_changed_file_is_refused(answer: Answer, posts: Path, tmp_path: Path) 
     assert answer(posts, tmp_path / "answers").counts.posts == 91
 
 
-def test_a_file_that_changes_before_its_turn_is_named(posts: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_file_changed_before_its_turn_is_named(posts: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     """Its parts might be of two files; so there is no summary."""
     run = BulkRun(str(posts), str(tmp_path / "answers"), Share(), checkpoint=str(tiny_checkpoint))
     source, output = run.addresses
