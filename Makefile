@@ -8,6 +8,9 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
+# Their tests share the cores; those of the service and of the stack measure times.
+PARALLEL := tests/benchmarks tests/model tests/training
+
 .PHONY: install serve test test-bulk format bench bench-training bench-bulk quality
 
 serve: $(VENV)/.serving
@@ -20,7 +23,8 @@ test: $(VENV)/.everything
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(PARALLEL)
+	$(BIN)/pytest $(addprefix --ignore=,$(PARALLEL))
 
 # On a Ray cluster of this machine's own, parts of which are killed.
 test-bulk: $(VENV)/.bulk
