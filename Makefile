@@ -8,9 +8,6 @@ PIP := $(BIN)/pip --disable-pip-version-check
 #   make serve TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
-# Their tests share the cores; those of the service and of the stack measure times.
-PARALLEL := tests/benchmarks tests/model tests/training
-
 .PHONY: install serve test test-bulk format bench bench-training bench-bulk quality
 
 serve: $(VENV)/.serving
@@ -18,13 +15,15 @@ serve: $(VENV)/.serving
 
 install: $(VENV)/.everything
 
+# The last tests measure times and have the cores to themselves; the others share them.
 test: $(VENV)/.everything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(PARALLEL)
-	$(BIN)/pytest $(addprefix --ignore=,$(PARALLEL))
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --ignore=tests/service tests
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/service/http
+	$(BIN)/pytest --ignore=tests/service/http tests/service
 
 # On a Ray cluster of this machine's own, parts of which are killed.
 test-bulk: $(VENV)/.bulk
