@@ -1,6 +1,6 @@
 """What a card says beside the record of the training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from model import SMNER, Recognizer
@@ -23,10 +23,13 @@ def measure(
     collator: Collator,
     splits: Mapping[str, PostDataset],
     *,
-    served: Recognizer,
+    load_served: Callable[[], Recognizer],
     weight_bytes: int,
 ) -> Measurement:
-    """Measure a network on its valid splits, and how fast it is when ``served``."""
+    """Measure a network on its valid splits, and how fast the recognizer is that ``load_served`` makes of it.
+
+    That is made afterwards, because on CUDA its precision is the whole process's.
+    """
     quality = measure_quality(network, collator, splits, network.config.entity_types)
     texts = [" ".join(post.words) for split in splits.values() for post in split.posts]
-    return Measurement(quality, measure_speed(served, texts), weight_bytes)
+    return Measurement(quality, measure_speed(load_served(), texts), weight_bytes)

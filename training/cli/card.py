@@ -1,7 +1,9 @@
 """``smner-card``: measures a checkpoint again and rewrites its model card."""
 
 import argparse
+from functools import partial
 
+from model import Recognizer
 from model.checkpoint import checkpoint_folder, replace_files
 from model.weights import weight_files
 from training.cards.card import card_files
@@ -39,5 +41,7 @@ def main(options: argparse.Namespace) -> None:
         check_measurable(posts, recognizer.model.config.entity_types, source, "valid")
         splits[name], collator = inputs_for(recognizer, source, posts)
     stored = sum(path.stat().st_size for path in weight_files(folder))
-    measured = measure(recognizer.model, collator, splits, served=recognizer, weight_bytes=stored)
+    # not the recognizer above, whose float32 is for scores that do not depend on the processor
+    load_served = partial(Recognizer.from_pretrained, folder, device=options.device)
+    measured = measure(recognizer.model, collator, splits, load_served=load_served, weight_bytes=stored)
     print(f"revision {replace_files(folder, card_files(record, recognizer.model, measured))}")

@@ -221,7 +221,7 @@ def _finish(
         network,
         trainer.collator,
         valid,
-        served=as_served(network, processor),
+        load_served=partial(as_served, network, processor),
         weight_bytes=sum(own.nbytes for own in stored_weights(network.state_dict(), recipe.weight_format).values()),
     )
     scores = {name: ValidScores.of(own) for name, own in measured.quality.items()}
