@@ -60,7 +60,9 @@ def _pixels(image: Image.Image) -> Tensor:
 
 def _upright(pixels: Tensor, orientation: int) -> Tensor:
     """Turn (3, H, W) as Exif's orientation says."""
-    transposed, flipped = _TURNS.get(orientation, (False, ()))
+    if orientation not in _TURNS:
+        return pixels
+    transposed, flipped = _TURNS[orientation]
     return (pixels.transpose(1, 2) if transposed else pixels).flip(flipped)
 
 
