@@ -74,7 +74,7 @@ class Traces:
 
 
 def _since_1970() -> int:
-    """What to add to :func:`time.monotonic_ns`. It changes when the clock is set, so ask anew for each post."""
+    """Nanoseconds between the Unix epoch and the zero of :func:`time.monotonic_ns`; setting the clock changes them."""
     return time.time_ns() - time.monotonic_ns()
 
 

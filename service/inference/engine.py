@@ -188,7 +188,7 @@ class Engine:
                 self._report_device_error(error)
             if is_lost(error):
                 raise  # and every later batch with it: let the supervisor restart the process
-            memory_lacks = is_out_of_memory(error)
+            out_of_memory = is_out_of_memory(error)
             if len(batch) == 1:
                 self._fail(batch[0], error)
         else:
@@ -196,7 +196,7 @@ class Engine:
             for entry, entities in zip(batch, answers, strict=True):
                 entry.future.set_result(entities)
             return
-        if memory_lacks:  # outside the handler, whose error keeps the batch's tensors
+        if out_of_memory:  # outside the handler, whose error keeps the batch's tensors
             self._free_memory()
         if len(batch) > 1:
             self._run_halves(batch)

@@ -166,7 +166,7 @@ def test_commands_run_in_the_environment_with_torch() -> None:
 
 @pytest.mark.parametrize("name", FINAL)
 def test_code_and_revision_come_last(name: str) -> None:
-    """They change with every commit, and what follows them is built anew."""
+    """Docker builds all layers after a changed one again, and these change with every commit."""
     stage = STAGES[name]
     after = stage[stage.index("COPY --from=application ") :]
     assert "\nRUN " not in after
