@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,20 @@ def url_of(service: Running) -> str:
     return f"{str(service.client.base_url).rstrip('/')}/recognize?explain=true"
 
 
+def run_programs(language: str, service: Running, folder: Path, posts: Iterable[tuple[str, str]]) -> None:
+    """Make and run the programs for posts, each a text and the name of its photo."""
+    made = programs(*((language, {"text": t, "photo": n, "source": ""}, url_of(service), True) for t, n in posts))
+    for program in made:
+        execute(language, program, folder)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_program_sends_the_very_text(
     service: Running, received: list[tuple[str, Any]], language: str, tmp_path: Path
 ) -> None:
     texts = [*TEXTS, "nul \x00 in it"]
     received.clear()
-    made = programs(*((language, {"text": text, "photo": "", "source": ""}, url_of(service), True) for text in texts))
-    for program in made:
-        execute(language, program, tmp_path)
+    run_programs(language, service, tmp_path, [(text, "") for text in texts])
     assert received == [(text, None) for text in texts]
 
 
@@ -103,9 +109,7 @@ def test_program_sends_text_and_photo(
     for name in NAMES:
         (tmp_path / name).write_bytes(JPEG)
     received.clear()
-    made = programs(*((language, {"text": t, "photo": n, "source": ""}, url_of(service), True) for t, n in posts))
-    for program in made:
-        execute(language, program, tmp_path)
+    run_programs(language, service, tmp_path, posts)
     assert received == [(text, JPEG) for text in TEXTS]
 
 
